@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"github.com/turnstile-fleet/turnstile/internal/config"
+	"github.com/turnstile-fleet/turnstile/internal/filelock"
+	"github.com/turnstile-fleet/turnstile/internal/session"
+)
+
+// dial gets a session as the settings say.
+func dial(ctx context.Context, c config.Config, log *zap.Logger) (*session.Session, error) {
+	tls, err := c.TLS()
+	if err != nil {
+		return nil, err
+	}
+	digest, err := c.Digest()
+	if err != nil {
+		return nil, err
+	}
+	if digest != "" && tls == nil {
+		log.Warn("the digest's password goes over the network in the clear: set zookeeper.tls.ca_file")
+	}
+	sess, err := session.Dial(ctx, session.Options{
+		Servers:        c.Zookeeper.Servers,
+		Timeout:        c.Zookeeper.SessionTimeout,
+		ConnectTimeout: c.Zookeeper.ConnectTimeout,
+		TLS:            tls,
+		Digest:         digest,
+		Log:            log,
+	})
+	if errors.Is(err, session.ErrUnavailable) {
+		err = fmt.Errorf("%w; is ZooKeeper running there? The setting is zookeeper.servers (--zookeeper, TURNSTILE_ZOOKEEPER_SERVERS)", err)
+	}
+	return sess, err
+}
+
+func rootOf(c config.Config) filelock.Root { return filelock.Root("/turnstile/" + c.Fleet) }
+
+// withSession runs do with a session of its own.
+func withSession(ctx context.Context, c config.Config, log *zap.Logger, do func(*session.Session) error) error {
+	sess, err := dial(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer sess.Close()
+	return do(sess)
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/turnstile-fleet/turnstile/internal/config"
+	"github.com/turnstile-fleet/turnstile/internal/fleet"
+	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/internal/writer"
+)
+
+type runOptions struct {
+	source string
+	turns  int
+	ackLog string
+	lock   string
+}
+
+func newRun() *cobra.Command {
+	var opts runOptions
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Join the fleet and append to the shared file, turn by turn",
+		Long: `Join the fleet and take turns at the shared file until told to stop (Ctrl-C or
+SIGTERM, which lets the next agent go on at once), until --turns are done, or until
+the input ends and everything is acknowledged.
+
+A record is one line of valid UTF-8 without control characters, tab excepted, of at
+most 64 KiB. The first line that is not is refused by name, after those before it
+were written.`,
+		Example: `  agent run
+  agent run --pace 0 --lines 10 --turns 1000
+  seq 1 100000 | agent run --source stdin --ack-log acks.log
+  agent run --zookeeper zk1:2181,zk2:2181 --data /data/audit.log --fleet audit`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(cmd)
+			if err == nil {
+				err = opts.check()
+			}
+			if err != nil {
+				return err
+			}
+			if opts.lock == "none" {
+				return runUnlocked(cmd, c, opts)
+			}
+			return run(cmd, c, opts)
+		},
+	}
+	config.Flags(cmd.Flags(), "zookeeper", "fleet", "agent", "data", "turn", "log")
+	cmd.Flags().StringVar(&opts.source, "source", "ticker", "where records come from: `ticker` (lines for show) or stdin")
+	cmd.Flags().IntVar(&opts.turns, "turns", 0, "end after `N` turns (ticker); 0 means never")
+	cmd.Flags().StringVar(&opts.ackLog, "ack-log", "", "append each acknowledged record's turn, line and SHA-256 to `FILE`")
+	cmd.Flags().StringVar(&opts.lock, "lock", "zookeeper", "`zookeeper`, or none: see what happens without a lock")
+	return cmd
+}
+
+func (o runOptions) check() error {
+	var wrong []error
+	if o.source != "ticker" && o.source != "stdin" {
+		wrong = append(wrong, fmt.Errorf("--source %q: give ticker or stdin", o.source))
+	}
+	if o.lock != "zookeeper" && o.lock != "none" {
+		wrong = append(wrong, fmt.Errorf("--lock %q: give zookeeper or none", o.lock))
+	}
+	if o.turns < 0 {
+		wrong = append(wrong, fmt.Errorf("--turns %d: give 0 for no end, or how many", o.turns))
+	}
+	if o.turns > 0 && o.source == "stdin" {
+		wrong = append(wrong, errors.New("--turns goes with --source ticker; stdin ends with its input"))
+	}
+	if len(wrong) > 0 {
+		return usageError{errors.Join(wrong...)}
+	}
+	return nil
+}
+
+func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
+	ctx, log := cmd.Context(), newLog(c.Log, cmd.ErrOrStderr())
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	bootID, err := fleet.BootID()
+	if err != nil {
+		return err
+	}
+	open := func(agent string) (*writer.File, error) {
+		return writer.Open(writer.Options{
+			Path: c.Data.File, Agent: agent, Wait: c.Turn.FenceTimeout, Log: log,
+		})
+	}
+	if err := checkDataFile(c.Data.File, open); err != nil { // at the door, before the fleet sees us
+		return err
+	}
+	var acks *fleet.AckLog
+	if opts.ackLog != "" {
+		if acks, err = fleet.OpenAckLog(opts.ackLog); err != nil {
+			return usageError{fmt.Errorf("--ack-log: %w", err)}
+		}
+		defer acks.Close()
+	}
+	var agent *fleet.Agent
+	source, stop := newSource(cmd.InOrStdin(), c, opts, func() string { return agent.Name() })
+	defer stop()
+	agent = fleet.New(fleet.Options{
+		Dial:   func(ctx context.Context) (*session.Session, error) { return dial(ctx, c, log) },
+		Root:   rootOf(c),
+		Name:   c.Agent.Name,
+		Host:   host,
+		BootID: bootID,
+		Open:   open,
+		Source: source,
+		Acks:   acks,
+		Log:    log,
+	})
+	err = agent.Run(ctx)
+	return conclude(agent, source, err, log)
+}
+
+// conclude says how it ended, and that nothing was dropped in silence.
+func conclude(agent *fleet.Agent, source fleet.Source, err error, log *zap.Logger) error {
+	turns, records := agent.Acknowledged()
+	log.Info("ended", zap.String("agent", agent.Name()), zap.Int("turns", turns), zap.Int("records", records))
+	if n := source.Pending(); n > 0 {
+		lost := fmt.Errorf("%d records were read and not acknowledged: they are not known to be in the file", n)
+		return errors.Join(err, lost)
+	}
+	return err
+}
+
+func newSource(in io.Reader, c config.Config, opts runOptions, name func() string) (source fleet.Source, stop func()) {
+	if opts.source == "stdin" {
+		lines := fleet.NewLines(in, c.Turn.MaxRecords, c.Turn.MaxBytes)
+		return lines, lines.Stop
+	}
+	return &fleet.Ticker{Agent: name, Lines: c.Turn.Lines, Pace: c.Turn.Pace, Turns: opts.turns}, func() {}
+}
+
+// checkDataFile finds out before anything else what a person has to mend: a path
+// that is no file, a directory that cannot be written, a lock not to be trusted.
+func checkDataFile(path string, open func(string) (*writer.File, error)) error {
+	dir := filepath.Dir(path)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return usageError{fmt.Errorf("data.file %q: %s is not a directory; create it, or give another path (--data, TURNSTILE_DATA_FILE)", path, dir)}
+	}
+	if info, err := os.Lstat(path); err == nil && info.IsDir() {
+		return usageError{fmt.Errorf("data.file %q: that is a directory; give the path of a file in it", path)}
+	}
+	probe, err := os.CreateTemp(dir, ".turnstile-*")
+	if err != nil {
+		return usageError{fmt.Errorf("data.file %q: the directory cannot be written: %w; make it writable for user %d", path, err, os.Getuid())}
+	}
+	probe.Close()
+	if err := os.Remove(probe.Name()); err != nil {
+		return err
+	}
+	file, err := open("probe")
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+

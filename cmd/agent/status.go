@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/turnstile-fleet/turnstile/internal/config"
+	"github.com/turnstile-fleet/turnstile/internal/fleet"
+	"github.com/turnstile-fleet/turnstile/internal/session"
+)
+
+type statusOptions struct {
+	json, watch, me bool
+	every           time.Duration
+}
+
+func newStatus() *cobra.Command {
+	var opts statusOptions
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show who has the turn, who waits, and how far the file is committed",
+		Example: `  agent status
+  agent status --watch
+  agent status --json | jq -r .holder.host
+  agent status --me        exit 0 only if an agent of this host is in the fleet`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(cmd)
+			if err != nil {
+				return err
+			}
+			if opts.every <= 0 {
+				return usageError{fmt.Errorf("--every %v: give a duration above zero", opts.every)}
+			}
+			return withSession(cmd.Context(), c, newLog(c.Log, cmd.ErrOrStderr()), func(sess *session.Session) error {
+				return status(cmd.Context(), sess, c, opts, cmd.OutOrStdout())
+			})
+		},
+	}
+	config.Flags(cmd.Flags(), "zookeeper", "fleet", "log")
+	cmd.Flags().BoolVar(&opts.json, "json", false, "print JSON, one object a look")
+	cmd.Flags().BoolVar(&opts.watch, "watch", false, "look again and again until Ctrl-C")
+	cmd.Flags().BoolVar(&opts.me, "me", false, "fail unless an agent of this host is in the fleet (a health check)")
+	cmd.Flags().DurationVar(&opts.every, "every", time.Second, "how often --watch looks")
+	return cmd
+}
+
+func status(ctx context.Context, sess *session.Session, c config.Config, opts statusOptions, out io.Writer) error {
+	tick := time.NewTicker(opts.every)
+	defer tick.Stop()
+	for {
+		s, err := fleet.Look(ctx, sess, rootOf(c), c.Fleet)
+		if err != nil {
+			if ctx.Err() != nil && opts.watch {
+				return nil
+			}
+			return err
+		}
+		if err := show(s, opts, out); err != nil || !opts.watch {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func show(s fleet.Status, opts statusOptions, out io.Writer) error {
+	if opts.me {
+		return memberHere(s, out)
+	}
+	if opts.json {
+		return json.NewEncoder(out).Encode(s)
+	}
+	text := describe(s)
+	if opts.watch && isTerminal(out) {
+		text = "\x1b[H\x1b[2J" + text // redraw from the top
+	}
+	_, err := io.WriteString(out, text)
+	return err
+}
+
+func memberHere(s fleet.Status, out io.Writer) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	for _, a := range s.Agents {
+		if a.Host == host {
+			_, err := fmt.Fprintf(out, "%s is in fleet %s\n", a.Agent, s.Fleet)
+			return err
+		}
+	}
+	return errors.New("no agent of this host is in the fleet")
+}
+
+// describe is the status for people.
+func describe(s fleet.Status) string {
+	var b strings.Builder
+	ago := func(t time.Time) string { return max(0, s.At.Sub(t)).Round(time.Millisecond).String() }
+	fmt.Fprintf(&b, "fleet %s, %d agents\n", s.Fleet, len(s.Agents))
+	if s.Halt != nil {
+		fmt.Fprintf(&b, "HALTED  by %s, %s ago: %s\n        lift it with `agent resume`\n", s.Halt.Who, ago(s.Halt.When), s.Halt.Why)
+	}
+	if s.Head == nil {
+		fmt.Fprintln(&b, "head    none: no turn was ever committed")
+	} else {
+		fmt.Fprintf(&b, "head    turn %d, %d bytes, by %s %s ago\n", s.Head.Turn, s.Head.Offset, s.Head.Agent, ago(s.Head.At))
+	}
+	if s.Holder == nil {
+		fmt.Fprintln(&b, "turn    nobody")
+	} else {
+		fmt.Fprintf(&b, "turn    %s\n", line(*s.Holder, ago))
+	}
+	for i, w := range s.Waiting {
+		fmt.Fprintf(&b, "%6d  %s\n", i+1, line(w, ago))
+	}
+	for _, f := range s.Foreign {
+		fmt.Fprintf(&b, "?       %q in the queue is none of ours and ignored; `agent evict` removes it\n", f)
+	}
+	return b.String()
+}
+
+func line(w fleet.Waiter, ago func(time.Time) string) string {
+	name := w.Agent
+	if name == "" {
+		name = "(unnamed " + w.Place + ")"
+	}
+	return fmt.Sprintf("%-12s on %s, in the queue for %s", name, w.Host, ago(w.Since))
+}

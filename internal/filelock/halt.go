@@ -1,0 +1,79 @@
+package filelock
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+
+	"github.com/turnstile-fleet/turnstile/internal/session"
+)
+
+// Halt is why nobody writes.
+type Halt struct {
+	Why  string    `json:"why"`
+	Who  string    `json:"who"`
+	When time.Time `json:"when"`
+}
+
+// HaltedError is what a halted fleet answers with; errors.Is(err, ErrHalted).
+type HaltedError struct{ Halt }
+
+func (e *HaltedError) Error() string {
+	return fmt.Sprintf("%v since %s by %s: %s", ErrHalted, e.When.Format(time.RFC3339), e.Who, e.Why)
+}
+
+func (e *HaltedError) Unwrap() error { return ErrHalted }
+
+// CheckHalt returns a *HaltedError while the fleet is halted, nil while it is not.
+func CheckHalt(ctx context.Context, sess *session.Session, root Root) error {
+	node, err := sess.Get(ctx, root.Halt())
+	if errors.Is(err, zk.ErrNoNode) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for a halt: %w", err)
+	}
+	halted := &HaltedError{}
+	if json.Unmarshal(node.Data, &halted.Halt) != nil {
+		// Somebody made the node by hand. The fleet is halted all the same.
+		halted.Halt = Halt{Why: string(node.Data), Who: "someone", When: time.UnixMilli(node.Stat.Ctime)}
+	}
+	return halted
+}
+
+// Halt stops the fleet, then gives our turn up: whoever gets the next one has seen
+// our place go, and therefore sees the halt. It works though the caller's own
+// context has ended. An error says that the halt may not be there.
+func (h *Hold) Halt(why string) error {
+	q := h.place.queue
+	defer h.Release()
+	ctx, cancel := context.WithTimeout(q.sess.Context(), cleanup)
+	defer cancel()
+	data := encode(Halt{Why: why, Who: q.who.Agent + " on " + q.who.Host, When: time.Now().UTC()})
+	for {
+		_, err := q.sess.Create(ctx, q.root.Halt(), data, 0)
+		switch {
+		case err == nil || errors.Is(err, zk.ErrNodeExists):
+			return nil
+		case session.Definite(err) || over(ctx, q.sess):
+			return fmt.Errorf("halt the fleet: %w", err)
+		}
+	}
+}
+
+// Resume lifts a halt and returns what it was, nil when there was none.
+func Resume(ctx context.Context, sess *session.Session, root Root) (*Halt, error) {
+	err := CheckHalt(ctx, sess, root)
+	var halted *HaltedError
+	if !errors.As(err, &halted) {
+		return nil, err
+	}
+	if err := remove(ctx, sess, root.Halt()); err != nil {
+		return nil, fmt.Errorf("resume: %w", err)
+	}
+	return &halted.Halt, nil
+}

@@ -1,0 +1,213 @@
+package filelock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/turnstile-fleet/turnstile/internal/session"
+)
+
+// Hold is our turn: what an agent has from the moment when its place is the first
+// until it commits, releases or loses it.
+type Hold struct {
+	place *Place
+	token uint64
+	head  []byte
+	at    int32 // head's version; noHead when there is none
+
+	nextID string // of the place that the commit takes, to be found again
+
+	ctx context.Context
+	end context.CancelCauseFunc
+}
+
+const noHead = -1
+
+// take makes the place a hold, after one more look: we waited, and while we did
+// our place may have been removed, and our session replaced. All is asked in one
+// round trip. Head is fresh, for this session has seen every predecessor's place
+// go, a commit removes its place in the same transaction, and a session never
+// reads an older state than it has seen.
+func (p *Place) take(ctx context.Context) (*Hold, error) {
+	sess, root := p.queue.sess, p.queue.root
+	hold := &Hold{place: p, at: noHead}
+	var watch <-chan zk.Event
+	var reads errgroup.Group
+	reads.Go(func() error {
+		own, err := sess.Watch(ctx, p.path())
+		switch {
+		case errors.Is(err, zk.ErrNoNode):
+			return fmt.Errorf("%w: our place %s was removed while we waited", ErrLost, p.name)
+		case err != nil:
+			return fmt.Errorf("look at our place: %w", err)
+		case own.Stat.EphemeralOwner != sess.ID():
+			return fmt.Errorf("%w: our place %s belongs to another session", ErrLost, p.name)
+		}
+		hold.token, watch = uint64(own.Stat.Czxid), own.Watch
+		return nil
+	})
+	reads.Go(func() error {
+		head, err := sess.Get(ctx, root.Head())
+		if errors.Is(err, zk.ErrNoNode) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read head: %w", err)
+		}
+		hold.head, hold.at = head.Data, head.Stat.Version
+		return nil
+	})
+	reads.Go(func() error { return CheckHalt(ctx, sess, root) })
+	if err := reads.Wait(); err != nil {
+		return nil, err
+	}
+	hold.ctx, hold.end = context.WithCancelCause(sess.Context())
+	go hold.guard(watch) // ends with the hold
+	return hold, nil
+}
+
+// guard ends the hold's context when the place is removed.
+func (h *Hold) guard(watch <-chan zk.Event) {
+	select {
+	case event := <-watch:
+		if event.Type == zk.EventNodeDeleted {
+			h.end(fmt.Errorf("%w: our place %s was removed", ErrLost, h.place.name))
+			return
+		}
+		<-h.ctx.Done() // somebody wrote into our place, which changes nothing
+	case <-h.ctx.Done():
+	}
+}
+
+// Context is done when the turn is over or lost; context.Cause tells which:
+// ErrLost, or the session's end.
+func (h *Hold) Context() context.Context { return h.ctx }
+
+// Token is the fencing token: the place's creation zxid, higher than that of
+// every earlier turn.
+func (h *Hold) Token() uint64 { return h.token }
+
+// Head is head's data as it was committed last, nil when there is no head.
+func (h *Hold) Head() []byte { return h.head }
+
+// Err is nil while the turn lasts, as far as can be known here and now.
+func (h *Hold) Err() error {
+	if h.ctx.Err() == nil {
+		return h.place.queue.sess.Err()
+	}
+	return context.Cause(h.ctx)
+}
+
+// Confirm asks ZooKeeper whether our place is still there: nil, and nobody else can
+// have a later turn; ErrLost, or the reason why it could not be asked.
+func (h *Hold) Confirm() error {
+	sess := h.place.queue.sess
+	ctx, cancel := context.WithTimeout(h.ctx, cleanup)
+	defer cancel()
+	err := sess.Sync(ctx, h.place.path())
+	if err == nil {
+		_, err = sess.Get(ctx, h.place.path())
+	}
+	if errors.Is(err, zk.ErrNoNode) {
+		return ErrLost
+	}
+	return err
+}
+
+// Publish makes head what the caller says, creating it if need be, and keeps the
+// turn. It is how an incarnation begins. Like Commit it fails as a whole when our
+// place is gone.
+func (h *Hold) Publish(ctx context.Context, head []byte) error {
+	ops := []any{&zk.CheckVersionRequest{Path: h.place.path(), Version: -1}, h.setHead(head)}
+	if _, err := h.transact(ctx, ops); err != nil {
+		return fmt.Errorf("publish head: %w", err)
+	}
+	h.head, h.at = head, h.at+1 // a created node has version 0
+	return nil
+}
+
+// Commit makes head what the caller says, gives the turn up, and when again is
+// set takes the next place, all in one transaction. On a nil error the turn is
+// committed for good and the hold has ended; next is nil unless again was set.
+//
+// ErrLost: nothing was committed, nor ever will be. ErrUnknown: see Settle; the
+// hold has ended all the same.
+func (h *Hold) Commit(ctx context.Context, head []byte, again bool) (next *Place, err error) {
+	q := h.place.queue
+	// Deleting our own place is the check: it fails, and all with it, when we
+	// were fenced off. Head's version is belt beside braces.
+	ops := []any{h.setHead(head), &zk.DeleteRequest{Path: h.place.path(), Version: -1}}
+	if again {
+		h.nextID = newID()
+		ops = append(ops, &zk.CreateRequest{
+			Path: q.prefix(h.nextID), Data: q.card(), Acl: q.sess.ACL(),
+			Flags: zk.FlagEphemeral | zk.FlagSequence,
+		})
+	}
+	results, err := h.transact(ctx, ops)
+	h.end(context.Canceled)
+	if err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	if again {
+		// That the counter is used up is the next Join's error: this turn is
+		// committed.
+		next, _ = q.place(path.Base(results[2].String))
+	}
+	return next, nil
+}
+
+func (h *Hold) setHead(head []byte) any {
+	root := h.place.queue.root
+	if h.at == noHead {
+		return &zk.CreateRequest{Path: root.Head(), Data: head, Acl: h.place.queue.sess.ACL()}
+	}
+	return &zk.SetDataRequest{Path: root.Head(), Data: head, Version: h.at}
+}
+
+// transact sends a transaction, byte for byte the same again on this session when
+// the connection breaks under it, until ZooKeeper's definite word. A refusal that
+// follows a lost answer proves nothing: the first sending may have done it.
+func (h *Hold) transact(ctx context.Context, ops []any) ([]zk.MultiResponse, error) {
+	sess := h.place.queue.sess
+	lost := false
+	for {
+		results, err := sess.Multi(ctx, ops...)
+		switch {
+		case err == nil:
+			return results, nil
+		case session.Definite(err) && !lost:
+			return nil, fmt.Errorf("%w: ZooKeeper refused: %w", ErrLost, err)
+		case session.Definite(err) || over(ctx, sess):
+			return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+		}
+		lost = true
+		select {
+		case <-time.After(resend):
+		case <-ctx.Done():
+		case <-sess.Done():
+		}
+	}
+}
+
+// resend keeps a server that cuts every connection from being hammered.
+const resend = 5 * time.Millisecond
+
+// Release gives the turn up without a commit. It works though the caller's own
+// context has ended, and takes half a second at most.
+func (h *Hold) Release() {
+	h.end(context.Canceled)
+	h.place.Leave()
+}
+
+func parseSequence(digits string) (int32, error) {
+	n, err := strconv.ParseInt(digits, 10, 32)
+	return int32(n), err
+}

@@ -1,0 +1,217 @@
+package filelock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/turnstile-fleet/turnstile/internal/session"
+)
+
+// Place is a place in the queue. It ends with Wait's hold, or with Leave.
+type Place struct {
+	queue *Queue
+	name  string
+}
+
+// Join takes the last place in the queue. When it fails, no place is left behind,
+// or the session is discarded and takes it along.
+func (q *Queue) Join(ctx context.Context) (*Place, error) {
+	id := newID()
+	for {
+		node, err := q.sess.Create(ctx, q.prefix(id), q.card(), zk.FlagEphemeral|zk.FlagSequence)
+		if err != nil && !session.Definite(err) && !over(ctx, q.sess) {
+			// The answer was lost with the connection; the node may be there.
+			node, err = q.find(ctx, id)
+			if err == nil && node == "" {
+				continue
+			}
+		}
+		if err != nil {
+			q.tidy(id)
+			return nil, fmt.Errorf("join the queue: %w", err)
+		}
+		return q.place(path.Base(node))
+	}
+}
+
+func (q *Queue) place(name string) (*Place, error) {
+	if _, seq, _ := parseName(name); seq < 0 || seq == math.MaxInt32 {
+		q.tidy(name)
+		return nil, ErrExhausted
+	}
+	return &Place{queue: q, name: name}, nil
+}
+
+// newID is a GUID of our own, by which a node is recognised whose name we were
+// never told.
+func newID() string { return strings.ReplaceAll(uuid.NewString(), "-", "") }
+
+func (q *Queue) prefix(id string) string { return path.Join(q.root.Queue(), id) + "-" }
+
+func (q *Queue) card() []byte {
+	who := q.who
+	who.Since = time.Now().UTC()
+	return encode(who)
+}
+
+// find looks for the place that carries our id; "" when there is none. Sync, for
+// our create may have gone through another server than the read will.
+func (q *Queue) find(ctx context.Context, id string) (string, error) {
+	if err := q.sess.Sync(ctx, q.root.Queue()); err != nil {
+		return "", err
+	}
+	names, err := q.sess.Children(ctx, q.root.Queue())
+	if err != nil {
+		return "", err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, id) {
+			return path.Join(q.root.Queue(), name), nil
+		}
+	}
+	return "", nil
+}
+
+// tidy removes the place with this id or name, if there is one, though the
+// caller's context has ended.
+func (q *Queue) tidy(id string) {
+	ctx, cancel := context.WithTimeout(q.sess.Context(), cleanup)
+	defer cancel()
+	node, err := q.find(ctx, id)
+	if err == nil && node != "" {
+		err = remove(ctx, q.sess, node)
+	}
+	if err != nil && q.sess.Err() == nil {
+		q.sess.Discard(fmt.Sprintf("a place may be left in the queue: %v", err))
+	}
+}
+
+// remove deletes a node, and promises on a nil error that it is gone.
+func remove(ctx context.Context, sess *session.Session, node string) error {
+	for {
+		err := sess.Delete(ctx, node)
+		switch {
+		case err == nil || errors.Is(err, zk.ErrNoNode):
+			return nil
+		case session.Definite(err) || over(ctx, sess):
+			return fmt.Errorf("delete %s: %w", node, err)
+		}
+	}
+}
+
+// Leave gives the place up, so that those behind move up at once. It works though
+// the caller's own context has ended, and takes half a second at most.
+func (p *Place) Leave() {
+	p.queue.tidy(p.name)
+}
+
+func (p *Place) path() string { return path.Join(p.queue.root.Queue(), p.name) }
+
+// Wait blocks until it is our turn, ctx ends, or the session is over. Once it has
+// returned, the place has become the hold, or was given up.
+//
+// The errors: ErrLost when somebody removed our place; ErrHalted; the session's
+// end; ctx's cause.
+func (p *Place) Wait(ctx context.Context) (*Hold, error) {
+	hold, err := p.wait(ctx)
+	if err != nil && !errors.Is(err, ErrLost) && p.queue.sess.Err() == nil {
+		p.Leave()
+	}
+	return hold, err
+}
+
+func (p *Place) wait(ctx context.Context) (*Hold, error) {
+	for {
+		ahead, alone, err := p.ahead(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if ahead != "" {
+			gone, err := p.watch(ctx, ahead)
+			if err != nil {
+				return nil, err
+			}
+			// When it was the only lower one, nothing lower can ever appear, and
+			// a second list would find us at the front.
+			if !gone || !alone {
+				continue
+			}
+		}
+		return p.take(ctx)
+	}
+}
+
+// ahead finds the place just before ours, "" when ours is the first, and whether
+// it is the only one before ours.
+func (p *Place) ahead(ctx context.Context) (nearest string, alone bool, err error) {
+	names, err := p.queue.sess.Children(ctx, p.queue.root.Queue())
+	if err != nil {
+		return "", false, fmt.Errorf("list the queue: %w", err)
+	}
+	_, mine, _ := parseName(p.name)
+	var present bool
+	var best int32
+	lower := 0
+	for _, name := range names {
+		present = present || name == p.name
+		_, seq, ok := parseName(name)
+		if !ok {
+			p.queue.log.Warn("ignoring a foreign node in the queue", zap.String("node", name))
+			continue
+		}
+		if seq < mine {
+			if lower++; lower == 1 || seq > best {
+				nearest, best = name, seq
+			}
+		}
+	}
+	if !present {
+		return "", false, fmt.Errorf("%w: our place %s is gone", ErrLost, p.name)
+	}
+	return nearest, lower == 1, nil
+}
+
+// watch waits until the node ahead is gone; false when it has only changed.
+func (p *Place) watch(ctx context.Context, ahead string) (gone bool, err error) {
+	sess := p.queue.sess
+	node, err := sess.Watch(ctx, path.Join(p.queue.root.Queue(), ahead))
+	if errors.Is(err, zk.ErrNoNode) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("watch the place ahead: %w", err)
+	}
+	if node.Stat.EphemeralOwner == 0 {
+		p.queue.log.Warn("the place ahead belongs to no session and will not go by itself: agent evict removes it",
+			zap.String("place", ahead))
+	}
+	select {
+	case event := <-node.Watch:
+		return event.Type == zk.EventNodeDeleted, nil
+	case <-sess.Done():
+		return false, sess.Err()
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// idLen is the length of newID.
+const idLen = 32
+
+// parseName splits a place's name; ok is false for a node that is none of ours.
+func parseName(name string) (id string, seq int32, ok bool) {
+	if len(name) < idLen+1+10 || name[idLen] != '-' || strings.Trim(name[:idLen], "0123456789abcdef") != "" {
+		return "", 0, false
+	}
+	n, err := parseSequence(name[idLen+1:])
+	return name[:idLen], n, err == nil
+}

@@ -1,0 +1,186 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+
+	"github.com/turnstile-fleet/turnstile/internal/filelock"
+	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/internal/writer"
+)
+
+// member is an agent's entry under agents/: who is in the fleet.
+type member struct {
+	filelock.Member
+	Run string `json:"run"` // one process's life, across its sessions
+}
+
+// ErrNameTaken says that another live agent has the name that was asked for.
+var ErrNameTaken = errors.New("the agent's name is taken")
+
+// register enters the fleet under a name that no other live agent has: the one
+// asked for, or the lowest free agent-N. It goes when the session ends. The agent
+// that has the name asked for may have died just now: its session is given the
+// time to expire.
+func register(ctx context.Context, sess *session.Session, root filelock.Root, asked string, me member) (name string, err error) {
+	patience, cancel := context.WithTimeout(ctx, 2*sess.Timeout())
+	defer cancel()
+	for n := 1; ; n++ {
+		name = asked
+		if asked == "" {
+			name = fmt.Sprintf("agent-%d", n)
+		}
+		me.Agent = name
+		node := path.Join(root.Agents(), name)
+		taken, err := claim(ctx, sess, node, me)
+		if err == nil && taken != nil && asked != "" {
+			err = waitGone(patience, sess, node)
+			if patience.Err() != nil && ctx.Err() == nil {
+				err = fmt.Errorf("%w by host %s since %s; give this one another agent.name, or none", ErrNameTaken, taken.Host, taken.Since.Format(time.RFC3339))
+			}
+		}
+		if err != nil {
+			return "", fmt.Errorf("enter the fleet as %s: %w", name, err)
+		}
+		if taken == nil {
+			return name, nil
+		}
+	}
+}
+
+// waitGone blocks until there is no such node, or something happened to it.
+func waitGone(ctx context.Context, sess *session.Session, node string) error {
+	there, err := sess.Watch(ctx, node)
+	if errors.Is(err, zk.ErrNoNode) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	select {
+	case <-there.Watch:
+		return sess.Err()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// claim makes the node ours. taken is who has it, nil when we do. The node of an
+// earlier session of this very process is in the way only until it is removed.
+func claim(ctx context.Context, sess *session.Session, node string, me member) (taken *member, err error) {
+	for {
+		_, err := sess.Create(ctx, node, encode(me), zk.FlagEphemeral)
+		if err == nil {
+			return nil, nil
+		}
+		if session.Definite(err) && !errors.Is(err, zk.ErrNodeExists) || ctx.Err() != nil || sess.Err() != nil {
+			return nil, err
+		}
+		there, err := sess.Get(ctx, node)
+		if errors.Is(err, zk.ErrNoNode) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if there.Stat.EphemeralOwner == sess.ID() {
+			return nil, nil // the reply to our create was lost
+		}
+		var other member
+		if json.Unmarshal(there.Data, &other) != nil || other.Run != me.Run {
+			return &other, nil
+		}
+		if err := sess.Delete(ctx, node); err != nil && !errors.Is(err, zk.ErrNoNode) {
+			return nil, err
+		}
+	}
+}
+
+// members lists the fleet by name.
+func members(ctx context.Context, sess *session.Session, root filelock.Root) ([]member, error) {
+	names, err := sess.Children(ctx, root.Agents())
+	if errors.Is(err, zk.ErrNoNode) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the agents: %w", err)
+	}
+	slices.SortFunc(names, func(a, b string) int { // agent-2 before agent-10
+		if len(a) != len(b) {
+			return len(a) - len(b)
+		}
+		return strings.Compare(a, b)
+	})
+	var all []member
+	for _, name := range names {
+		node, err := sess.Get(ctx, path.Join(root.Agents(), name))
+		if errors.Is(err, zk.ErrNoNode) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look at agent %s: %w", name, err)
+		}
+		var m member
+		// What cannot be read is listed all the same, by its name.
+		_ = json.Unmarshal(node.Data, &m)
+		m.Agent = name
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+// oneMachine refuses a fleet that spans machines: their agents cannot share a
+// file system whose flock is to be trusted. Members of this machine's time before
+// its last boot are ghosts, and go when their sessions expire.
+func oneMachine(ctx context.Context, sess *session.Session, root filelock.Root, bootID string) error {
+	patience, cancel := context.WithTimeout(ctx, 2*sess.Timeout())
+	defer cancel()
+	for {
+		all, err := members(ctx, sess, root)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(all, func(m member) bool { return m.BootID != bootID && m.BootID != "" })
+		if i < 0 {
+			return nil
+		}
+		other := all[i]
+		err = waitGone(patience, sess, path.Join(root.Agents(), other.Agent))
+		if patience.Err() != nil && ctx.Err() == nil {
+			return &writer.RefusedError{
+				Why:  fmt.Sprintf("agent %s of this fleet runs on another machine (host %s), and no lock on a shared volume is to be trusted across machines", other.Agent, other.Host),
+				Next: "give this machine's fleet a name and a data file of its own (fleet.name, data.file)",
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// BootID identifies the running kernel: the same in all containers of a machine,
+// another on every other machine and after every boot.
+func BootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read the boot id: %w", err)
+	}
+	return strings.TrimSpace(string(id)), nil
+}
+
+func encode(v any) []byte {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // plain structs
+	}
+	return data
+}

@@ -1,0 +1,92 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Source is where an agent's records come from. What Take has handed out stays the
+// source's to give again until Ack: a turn that was lost is written in another.
+// The agent calls the methods one at a time.
+type Source interface {
+	// Wait blocks until Take has something to give. io.EOF says that nothing more
+	// will come, a *RecordError that what comes next cannot be a record.
+	Wait(ctx context.Context) error
+	// Take gives the records for a turn, at least one after Wait returned nil.
+	Take(turn uint64) [][]byte
+	// More tells whether, once what Take gave is acknowledged, the next Wait would
+	// return nil at once. The agent then takes its next place with the commit.
+	More() bool
+	// Ack tells that what Take gave last is on disk and committed.
+	Ack()
+	// Pending is how many records were read and not yet acknowledged.
+	Pending() int
+}
+
+// RecordError says which record was refused and why. Nothing of it was written.
+type RecordError struct {
+	Line int // in the input, from 1
+	Err  error
+}
+
+func (e *RecordError) Error() string {
+	return fmt.Sprintf("line %d of the input is refused: %v", e.Line, e.Err)
+}
+
+func (e *RecordError) Unwrap() error { return e.Err }
+
+// Ticker is a source for show: every turn has a few lines that say who wrote them.
+type Ticker struct {
+	Agent func() string // asked at each turn
+	Lines int           // a turn
+	Pace  time.Duration // from one turn's records to the next's; 0: as fast as it goes
+	Turns int           // how many, 0: no end
+
+	taken int
+	next  time.Time
+}
+
+func (t *Ticker) Wait(ctx context.Context) error {
+	if t.done(t.taken) {
+		return errEnd
+	}
+	wait := time.Until(t.next)
+	if wait <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t *Ticker) Take(turn uint64) [][]byte {
+	now := time.Now()
+	records := make([][]byte, t.Lines)
+	for i := range records {
+		records[i] = fmt.Appendf(nil, "%s  %s  turn %d  line %d of %d",
+			now.UTC().Format("2006-01-02 15:04:05.000"), t.Agent(), turn, i+1, t.Lines)
+	}
+	return records
+}
+
+func (t *Ticker) More() bool { return t.Pace == 0 && !t.done(t.taken+1) }
+
+// Ack moves on to the next beat of a steady rhythm, so that agents with the same
+// pace have the same number of turns; a beat that has passed is not made up for.
+func (t *Ticker) Ack() {
+	t.taken++
+	if now := time.Now(); t.next.Add(t.Pace).Before(now) {
+		t.next = now
+	}
+	t.next = t.next.Add(t.Pace)
+}
+
+func (t *Ticker) Pending() int { return 0 }
+
+func (t *Ticker) done(taken int) bool { return t.Turns > 0 && taken >= t.Turns }

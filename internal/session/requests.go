@@ -1,0 +1,135 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+)
+
+// Definite tells whether err is ZooKeeper's own word that a request was refused
+// and changed nothing. Every other error (a lost connection, a context that
+// ended, an expiry) leaves open whether a write took effect.
+func Definite(err error) bool {
+	for _, word := range []error{
+		zk.ErrNoNode, zk.ErrNodeExists, zk.ErrBadVersion, zk.ErrNotEmpty, zk.ErrNoAuth,
+		zk.ErrNoChildrenForEphemerals, zk.ErrInvalidACL, zk.ErrBadArguments,
+	} {
+		if errors.Is(err, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// call runs one request of the library, which knows no contexts, and returns when
+// it has an answer, ctx is done, or the session is over, whichever comes first.
+// When it was not the answer, a write may still take effect.
+func call[T any](ctx context.Context, s *Session, request func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var none T
+	if err := s.Err(); err != nil {
+		return none, err
+	}
+	if ctx.Err() != nil {
+		return none, context.Cause(ctx)
+	}
+	answer := make(chan result, 1)
+	if !s.own(func() { // ends with the session, which shuts the wire
+		value, err := request()
+		answer <- result{value, err}
+	}) {
+		return none, context.Cause(s.ctx)
+	}
+	select {
+	case r := <-answer:
+		return r.value, r.err
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	case <-s.ctx.Done():
+		return none, context.Cause(s.ctx)
+	}
+}
+
+// read runs a request that changes nothing, again and again until it has an
+// answer: a connection that broke under it makes no difference then.
+func read[T any](ctx context.Context, s *Session, request func() (T, error)) (T, error) {
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		value, err := call(ctx, s, request)
+		if err == nil || Definite(err) || ctx.Err() != nil || s.ctx.Err() != nil {
+			return value, err
+		}
+		select { // jitter, for all clients lose a server at the same moment
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-ctx.Done():
+		case <-s.ctx.Done():
+		}
+	}
+}
+
+// Node is a node's data and Stat. Watch, when asked for, receives one event when
+// the node changes or goes, or when the session ends; it is nil otherwise.
+type Node struct {
+	Data  []byte
+	Stat  *zk.Stat
+	Watch <-chan zk.Event
+}
+
+// Get reads a node; zk.ErrNoNode says that there is none.
+func (s *Session) Get(ctx context.Context, path string) (Node, error) {
+	return read(ctx, s, func() (Node, error) {
+		data, stat, err := s.conn.Get(path)
+		return Node{Data: data, Stat: stat}, err
+	})
+}
+
+// Watch reads a node and watches it. When there is none the error is zk.ErrNoNode
+// and no watch is left behind.
+func (s *Session) Watch(ctx context.Context, path string) (Node, error) {
+	return read(ctx, s, func() (Node, error) {
+		data, stat, watch, err := s.conn.GetW(path)
+		return Node{Data: data, Stat: stat, Watch: watch}, err
+	})
+}
+
+// Children lists a node's children by name, in no order.
+func (s *Session) Children(ctx context.Context, path string) ([]string, error) {
+	return read(ctx, s, func() ([]string, error) {
+		names, _, err := s.conn.Children(path)
+		return names, err
+	})
+}
+
+// Sync makes a later read on this session see everything that was committed
+// before the call.
+func (s *Session) Sync(ctx context.Context, path string) error {
+	_, err := read(ctx, s, func() (string, error) { return s.conn.Sync(path) })
+	return err
+}
+
+// Writes are sent once. When their error is not Definite the caller has to find
+// out whether they took effect.
+
+// Create makes a node with the session's ACL and returns its path, which flags of
+// zk.FlagSequence lengthen.
+func (s *Session) Create(ctx context.Context, path string, data []byte, flags int32) (string, error) {
+	return call(ctx, s, func() (string, error) { return s.conn.Create(path, data, flags, s.acl) })
+}
+
+// Delete removes a node, whatever its version.
+func (s *Session) Delete(ctx context.Context, path string) error {
+	_, err := call(ctx, s, func() (struct{}, error) { return struct{}{}, s.conn.Delete(path, -1) })
+	return err
+}
+
+// Multi runs operations (*zk.CreateRequest, *zk.SetDataRequest, *zk.DeleteRequest,
+// *zk.CheckVersionRequest) all or none. A definite error is the first refused
+// operation's, and which one it was can be seen in the results.
+func (s *Session) Multi(ctx context.Context, ops ...any) ([]zk.MultiResponse, error) {
+	return call(ctx, s, func() ([]zk.MultiResponse, error) { return s.conn.Multi(ops...) })
+}

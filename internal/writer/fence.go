@@ -1,0 +1,171 @@
+package writer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/turnstile-fleet/turnstile/internal/frame"
+)
+
+// record is what the fence holds: who was admitted last, and what is known to be
+// committed. It is written in one piece, one disk sector long.
+type record struct {
+	Incarnation uuid.UUID   `json:"incarnation"`
+	Line        int64       `json:"line"`   // where the incarnation's line begins in the file
+	Token       frame.Token `json:"token"`  // the highest admitted
+	Turn        uint64      `json:"turn"`   // the receipt: the last turn known to be committed
+	Offset      int64       `json:"offset"` // and where it ends
+	Agent       string      `json:"agent"`  // who was admitted, for people
+	PID         int         `json:"pid"`
+}
+
+const sector = 512
+
+// encode pads the record with spaces to a sector: JSON, a CRC-32, a newline.
+func (r record) encode() []byte {
+	text, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // plain fields
+	}
+	text = fmt.Appendf(text, " crc=%08x", crc32.ChecksumIEEE(text))
+	text = append(text, bytes.Repeat([]byte(" "), sector-1-len(text))...)
+	return append(text, '\n')
+}
+
+func decode(b []byte) (record, error) {
+	var r record
+	text, sum, ok := bytes.Cut(bytes.TrimRight(b, " \n"), []byte(" crc="))
+	if !ok || len(b) != sector || string(sum) != fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)) {
+		return r, errors.New("damaged: the checksum does not fit")
+	}
+	return r, json.Unmarshal(text, &r)
+}
+
+func (f *File) fencePath() string { return f.path + ".fence" }
+
+// inside runs do under the fence's flock.
+func (f *File) inside(ctx context.Context, do func() error) error {
+	if f.fence == nil {
+		h, err := f.fs.Open(f.fencePath(), os.O_RDWR)
+		if errors.Is(err, os.ErrNotExist) {
+			return &RefusedError{fmt.Sprintf("the fence %s is missing", f.fencePath()), nextAdopt}
+		}
+		if err != nil {
+			return fmt.Errorf("open the fence: %w", err)
+		}
+		f.fence = h
+	}
+	if err := f.lock(ctx); err != nil {
+		return err
+	}
+	err := f.same(f.fencePath(), f.fence)
+	if err == nil {
+		err = do()
+	}
+	return errors.Join(err, f.fence.Unlock())
+}
+
+// lock takes the flock. It is free unless another process is inside, for a turn
+// leaves it before it commits. There is no flock that can be waited for with a
+// context, so this looks again after ever longer pauses.
+func (f *File) lock(ctx context.Context) error {
+	const complain = 2 * time.Second
+	start, complained := time.Now(), false
+	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		err := f.fence.TryLock()
+		if !errors.Is(err, errBusy) {
+			return err
+		}
+		waited := time.Since(start)
+		if waited > complain && !complained {
+			complained = true
+			f.log.Warn("waiting for the fence: another process is inside and does not move", zap.String("admitted", f.lastAdmitted()))
+		}
+		if waited > f.wait {
+			return fmt.Errorf("%w for more than %v; admitted last: %s. If it is stopped, continue or kill it", ErrBusy, f.wait, f.lastAdmitted())
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (f *File) lastAdmitted() string {
+	r, err := f.readFence()
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%s, pid %d, token %v", r.Agent, r.PID, r.Token)
+}
+
+// errBlank is a fence that was created and never written, or not to the disk.
+var errBlank = errors.New("the fence is empty")
+
+func (f *File) readFence() (record, error) {
+	var room [sector]byte
+	n, err := f.fence.ReadAt(room[:], 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return record{}, fmt.Errorf("read the fence: %w", err)
+	}
+	if len(bytes.Trim(room[:n], "\x00")) == 0 {
+		return record{}, errBlank
+	}
+	r, err := decode(room[:n])
+	if err != nil {
+		return r, &RefusedError{fmt.Sprintf("the fence %s is %v", f.fencePath(), err), nextAdopt}
+	}
+	return r, nil
+}
+
+func (f *File) writeFence(r record) error {
+	r.Agent, r.PID = f.agent, os.Getpid()
+	if _, err := f.fence.WriteAt(r.encode(), 0); err != nil {
+		return fmt.Errorf("write the fence: %w", err)
+	}
+	return nil
+}
+
+// admit lets the holder of token in, and keeps lower ones out from here on.
+func (f *File) admit(token frame.Token, head frame.Head) (record, error) {
+	r, err := f.readFence()
+	switch {
+	case errors.Is(err, errBlank):
+		return r, &RefusedError{fmt.Sprintf("the fence %s is empty", f.fencePath()), nextAdopt}
+	case err != nil:
+		return r, err
+	case r.Incarnation != head.Incarnation:
+		return r, &RefusedError{fmt.Sprintf("the file belongs to incarnation %s, head to %s", r.Incarnation, head.Incarnation), nextAdopt}
+	case token < r.Token:
+		return r, fmt.Errorf("%w: ours is %v, %s has %v", ErrFenced, token, r.Agent, r.Token)
+	case r.Turn > head.Turn: // ours is the newest turn, so head cannot have moved on
+		return r, &RefusedError{fmt.Sprintf("turn %d was committed, but head says %d: ZooKeeper went back in time", r.Turn, head.Turn), nextAdopt}
+	}
+	r.Token, r.Turn, r.Offset = token, head.Turn, head.Offset
+	return r, f.writeFence(r)
+}
+
+// Receipt notes on the volume that head is committed, so that a ZooKeeper that
+// went back in time is recognised. Acknowledge only after it. When a newer holder
+// was admitted it has noted as much itself, and nothing is left to do.
+func (f *File) Receipt(ctx context.Context, token frame.Token, head frame.Head) error {
+	return f.inside(ctx, func() error {
+		r, err := f.readFence()
+		if err != nil || r.Token != token {
+			return err
+		}
+		r.Turn, r.Offset = head.Turn, head.Offset
+		return f.writeFence(r)
+	})
+}

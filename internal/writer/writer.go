@@ -1,0 +1,257 @@
+// Package writer is the volume's side of Turnstile: it appends one turn's frame to
+// the shared file, and keeps everybody out whose turn is over.
+//
+// Beside the file data.txt lie
+//
+//	data.txt.fence      flock target; the highest token admitted and the last
+//	                    commit known (the receipt)
+//	data.txt.orphans/   uncommitted tails of dead holders, one file each, kept
+//
+// # Why it is safe
+//
+// Every step that touches the file happens under the fence's flock, and only after
+// the holder's token was found no lower than the highest one admitted before, and
+// written there. So from the moment a newer holder is admitted, no older one can
+// change a byte, however long it was paused and wherever it was paused. The flock
+// is held for local I/O only and never across a call to ZooKeeper: a process that
+// holds it and is stopped delays the others, but nothing else.
+//
+// What lies beyond head.Offset is not committed. If it can only be the frame of a
+// dead holder it is copied to the orphans and cut off; whatever else it might be,
+// the writer refuses and changes nothing.
+//
+// # What it does not promise
+//
+// The flock must exclude. It does on a file system of one host's kernel; Open
+// refuses others. The fence file is not synced at each turn: after a power loss an
+// older token may stand there, which is harmless, for no holder of before the
+// power loss is alive. (One record is one write of one 512-byte sector.)
+package writer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/turnstile-fleet/turnstile/internal/frame"
+)
+
+var (
+	// ErrFenced says that a holder with a higher token was admitted: our turn is
+	// over. Nothing was changed.
+	ErrFenced = errors.New("fenced off: a newer turn was admitted to the file")
+	// ErrRefused is wrapped by every *RefusedError.
+	ErrRefused = errors.New("refused")
+	// ErrBusy says that another process kept the fence's flock for too long.
+	ErrBusy = errors.New("the fence is locked by another process")
+	// ErrSync says that the disk did not confirm a write. What is on disk is
+	// unknown, asking again would prove nothing, and nobody may go on.
+	ErrSync = errors.New("the disk did not confirm the write")
+)
+
+// RefusedError says that file, head and fence do not agree, or that the file
+// cannot be trusted to keep others out. Nothing was changed.
+type RefusedError struct {
+	Why  string // what was found
+	Next string // what to do about it
+}
+
+func (e *RefusedError) Error() string { return fmt.Sprintf("%v: %s; %s", ErrRefused, e.Why, e.Next) }
+
+func (e *RefusedError) Unwrap() error { return ErrRefused }
+
+const (
+	nextAdopt = "nothing was changed; find out what happened, then `agent adopt` verifies the file and goes on from what it holds"
+	nextPath  = "nothing was changed; give data.file the path of the file itself"
+)
+
+// Options for Open. Path is required.
+type Options struct {
+	Path  string
+	Agent string        // stands in the frames, and in the fence for people
+	Wait  time.Duration // how long to wait for the fence's flock
+	FS    FS            // nil means OS
+	Log   *zap.Logger   // nil means silence
+}
+
+// File is the shared file with its fence. Its methods must not be called at the
+// same time.
+type File struct {
+	path, agent string
+	wait        time.Duration
+	fs          FS
+	log         *zap.Logger
+
+	data, fence Handle // opened at the first turn, kept since
+	frame       []byte // reused
+}
+
+// Open checks that the path can be a shared file and that its file system's locks
+// can be trusted. It creates nothing.
+func Open(opts Options) (*File, error) {
+	f := &File{path: opts.Path, agent: opts.Agent, wait: opts.Wait, fs: opts.FS, log: opts.Log}
+	if f.log == nil {
+		f.log = zap.NewNop()
+	}
+	if f.fs == nil {
+		f.fs = OS{}
+		if err := checkVolume(filepath.Dir(opts.Path)); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := f.lstat(f.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Close closes the descriptors, and thereby drops a flock that is still held.
+func (f *File) Close() error {
+	var errs []error
+	for _, h := range []Handle{f.data, f.fence} {
+		if h != nil {
+			errs = append(errs, h.Close())
+		}
+	}
+	f.data, f.fence = nil, nil
+	return errors.Join(errs...)
+}
+
+// Appended is what Append did.
+type Appended struct {
+	Head   frame.Head   // to be committed
+	Header frame.Header // of the frame written
+	Orphan string       // the file in which a dead holder's tail was put aside, or empty
+}
+
+// Append writes one frame of records behind the committed part of the file. On a
+// nil error it is on disk, and Head says what to commit. Records that no commit
+// follows are put aside by the next holder.
+//
+// ctx is the hold's: when it has ended before the first byte is written, nothing
+// is. The errors are ErrFenced, ErrRefused, ErrBusy, ErrSync (halt the fleet), and
+// those of the file system, after which the frame may be there in part; nothing
+// committed is ever touched.
+func (f *File) Append(ctx context.Context, token frame.Token, head frame.Head, records [][]byte) (Appended, error) {
+	var out Appended
+	for i, r := range records {
+		if err := frame.CheckRecord(r); err != nil {
+			return out, fmt.Errorf("record %d: %w", i+1, err)
+		}
+	}
+	err := f.inside(ctx, func() error {
+		admitted, err := f.admit(token, head)
+		if err != nil {
+			return err
+		}
+		if out.Orphan, err = f.clear(admitted, head); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		header := frame.Header{Turn: head.Turn + 1, Agent: f.agent, Token: token, At: time.Now().UTC().Truncate(time.Millisecond)}
+		f.frame, out.Header = frame.Append(f.frame[:0], head.Sum, header, records)
+		out.Head = head.After(out.Header, len(f.frame))
+		return f.write(f.frame)
+	})
+	return out, err
+}
+
+// write appends b to the file and syncs it, on one descriptor: an error of the
+// disk is reported once, to the descriptor that wrote.
+func (f *File) write(b []byte) error {
+	if _, err := f.data.Write(b); err != nil {
+		return fmt.Errorf("append to %s: %w", f.path, err)
+	}
+	if err := f.data.Datasync(); err != nil {
+		return fmt.Errorf("%w: fdatasync %s: %w", ErrSync, f.path, err)
+	}
+	return nil
+}
+
+// HeaderAt reads the header of the frame that begins at offset. Within the
+// committed part this needs no turn, for it never changes.
+func (f *File) HeaderAt(offset int64) (frame.Header, error) {
+	if err := f.openData(os.O_RDWR | os.O_APPEND); err != nil {
+		return frame.Header{}, err
+	}
+	line, err := readLine(f.data, offset)
+	if err != nil {
+		return frame.Header{}, fmt.Errorf("read the header at %d of %s: %w", offset, f.path, err)
+	}
+	h, err := frame.ParseHeader(line)
+	if err != nil {
+		return h, fmt.Errorf("the header at %d of %s: %w", offset, f.path, err)
+	}
+	return h, nil
+}
+
+// lstat describes name and refuses what is not a plain file with one name: a lock
+// on it would not be a lock on what others open.
+func (f *File) lstat(name string) (Info, error) {
+	info, err := f.fs.Lstat(name)
+	switch {
+	case err != nil:
+		return info, err
+	case !info.Regular:
+		return info, &RefusedError{fmt.Sprintf("%s is not a regular file but a directory, a symbolic link or a device", name), nextPath}
+	case info.Links != 1:
+		return info, &RefusedError{fmt.Sprintf("%s has %d names (hard links)", name, info.Links), nextPath}
+	}
+	return info, nil
+}
+
+// openData opens the file if it is not open yet, and makes sure that what is open
+// is still what the path names.
+func (f *File) openData(flag int) error {
+	if f.data == nil {
+		h, err := f.fs.Open(f.path, flag)
+		if errors.Is(err, os.ErrNotExist) {
+			return &RefusedError{fmt.Sprintf("%s is missing", f.path), nextAdopt}
+		}
+		if err != nil {
+			return fmt.Errorf("open the file: %w", err)
+		}
+		f.data = h
+	}
+	return f.same(f.path, f.data)
+}
+
+// same refuses when name does not name the open file any more.
+func (f *File) same(name string, open Handle) error {
+	there, err := f.lstat(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return &RefusedError{fmt.Sprintf("%s was removed", name), nextAdopt}
+	}
+	if err != nil {
+		return err
+	}
+	ours, err := open.Stat()
+	if err != nil {
+		return err
+	}
+	if there.Dev != ours.Dev || there.Ino != ours.Ino {
+		return &RefusedError{fmt.Sprintf("%s was replaced by another file", name), nextAdopt + "; running agents must be restarted"}
+	}
+	return nil
+}
+
+func readLine(from Handle, offset int64) ([]byte, error) {
+	var room [frame.MaxLine]byte
+	n, err := from.ReadAt(room[:], offset)
+	for i, c := range room[:n] {
+		if c == '\n' {
+			return room[:i:i], nil
+		}
+	}
+	if err == nil || n > 0 {
+		err = errors.New("no complete line")
+	}
+	return nil, err
+}
