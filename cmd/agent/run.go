@@ -169,4 +169,3 @@ func checkDataFile(path string, open func(string) (*writer.File, error)) error {
 	}
 	return file.Close()
 }
-

@@ -108,7 +108,7 @@ func memberHere(s fleet.Status, out io.Writer) error {
 func describe(s fleet.Status) string {
 	var b strings.Builder
 	ago := func(t time.Time) string { return max(0, s.At.Sub(t)).Round(time.Millisecond).String() }
-	fmt.Fprintf(&b, "fleet %s, %d agents\n", s.Fleet, len(s.Agents))
+	fmt.Fprintf(&b, "fleet   %s, agents: %d\n", s.Fleet, len(s.Agents))
 	if s.Halt != nil {
 		fmt.Fprintf(&b, "HALTED  by %s, %s ago: %s\n        lift it with `agent resume`\n", s.Halt.Who, ago(s.Halt.When), s.Halt.Why)
 	}

@@ -135,4 +135,3 @@ func lastTurn(file *os.File) (uint64, frame.Sum, error) {
 	}
 	return last.Turn, last.Sum, nil
 }
-

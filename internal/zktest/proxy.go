@@ -1,0 +1,160 @@
+package zktest
+
+import (
+	"net"
+	"sync"
+	"testing"
+)
+
+// Proxy is a TCP wire to a server that misbehaves on demand.
+type Proxy struct {
+	Addr   string
+	target string
+	listen net.Listener
+
+	mu      sync.Mutex
+	conns   map[net.Conn]struct{}
+	refuse  bool
+	silent  bool                // swallow what the server says
+	lose    bool                // cut instead of passing its next words on
+	request func(p []byte) bool // sees what the client says; false: cut instead of passing it on
+	wg      sync.WaitGroup
+}
+
+// NewProxy listens on the loopback and passes everything on to target until told
+// otherwise.
+func NewProxy(t testing.TB, target string) *Proxy {
+	t.Helper()
+	listen, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{Addr: listen.Addr().String(), target: target, listen: listen, conns: map[net.Conn]struct{}{}}
+	p.wg.Go(p.accept)
+	t.Cleanup(func() {
+		listen.Close()
+		p.Cut()
+		p.wg.Wait()
+	})
+	return p
+}
+
+// Cut breaks every connection; new ones are taken.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.Close()
+	}
+}
+
+// Refuse breaks every connection and takes no new ones while on.
+func (p *Proxy) Refuse(on bool) {
+	p.mu.Lock()
+	p.refuse = on
+	p.mu.Unlock()
+	if on {
+		p.Cut()
+	}
+}
+
+// Silence swallows all that the server says while on. Connections stay open, and
+// requests reach the server.
+func (p *Proxy) Silence(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silent = on
+}
+
+// LoseAnswer cuts the connection on which the server speaks next, instead of passing
+// on what it says.
+func (p *Proxy) LoseAnswer() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lose = true
+}
+
+// OnRequest calls see with everything that clients send. When it returns false the
+// bytes are not passed on and the connection is cut. nil ends it.
+func (p *Proxy) OnRequest(see func(packet []byte) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.request = see
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listen.Accept()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		refuse := p.refuse
+		p.mu.Unlock()
+		if refuse {
+			client.Close()
+			continue
+		}
+		server, err := net.Dial("tcp", p.target)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns[client], p.conns[server] = struct{}{}, struct{}{}
+		p.mu.Unlock()
+		p.wg.Go(func() { p.pass(server, client, p.toServer) })
+		p.wg.Go(func() { p.pass(client, server, p.toClient) })
+	}
+}
+
+// pass copies from one side to the other and ends both when either ends.
+func (p *Proxy) pass(to, from net.Conn, allow func([]byte) (pass, cut bool)) {
+	defer func() {
+		to.Close()
+		from.Close()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.conns, to)
+		delete(p.conns, from)
+	}()
+	buf := make([]byte, 1<<20)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			pass, cut := allow(buf[:n])
+			if cut {
+				return
+			}
+			if pass {
+				if _, err := to.Write(buf[:n]); err != nil {
+					return
+				}
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (p *Proxy) toServer(packet []byte) (pass, cut bool) {
+	p.mu.Lock()
+	see := p.request
+	p.mu.Unlock()
+	return true, see != nil && !see(packet)
+}
+
+func (p *Proxy) toClient([]byte) (pass, cut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cut = p.lose
+	p.lose = false
+	return !p.silent, cut
+}
+
+// IsMulti tells whether a packet holds a transaction: opcode 14 behind length and
+// xid.
+func IsMulti(packet []byte) bool {
+	return len(packet) >= 12 && packet[8] == 0 && packet[9] == 0 && packet[10] == 0 && packet[11] == 14
+}
