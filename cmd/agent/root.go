@@ -49,7 +49,7 @@ and fence do not agree, 7 halted.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRun(), newVerify(), newStatus(), newResume(), newEvict(), newVersion())
+	root.AddCommand(newRun(), newVerify(), newStatus(), newAdopt(), newResume(), newEvict(), newVersion())
 	for _, cmd := range root.Commands() {
 		check := cmd.Args
 		cmd.Args = func(cmd *cobra.Command, args []string) error {

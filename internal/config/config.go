@@ -96,9 +96,9 @@ type Log struct {
 	Format string `mapstructure:"log.format"`
 }
 
-// ZookeeperSet reports whether the user said anything about ZooKeeper: whether
-// any zookeeper setting, or the fleet's name, comes from a flag or the environment,
-// or stands in the file with another value than the default.
+// ZookeeperSet reports whether the user named a fleet to ask: whether
+// zookeeper.servers or fleet.name comes from a flag or the environment, or stands in
+// the file with another value than the default.
 func (c Config) ZookeeperSet() bool { return c.zookeeperSet }
 
 // TLS builds the client's TLS settings from the files, or returns nil when no

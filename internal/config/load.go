@@ -85,7 +85,7 @@ func (l layers) resolve() (Config, []*Error, error) {
 	if err := v.UnmarshalExact(&c); err != nil {
 		return Config{}, nil, fmt.Errorf("decode config: %w", err)
 	}
-	c.zookeeperSet = l.anySet("zookeeper") || l.anySet("fleet")
+	c.zookeeperSet = l.names("zookeeper.servers") || l.names("fleet.name")
 	c.Turn.Lines = l.defaultLines(c.Turn)
 	for _, e := range c.check() {
 		if !slices.ContainsFunc(errs, func(p *Error) bool { return e.about(p.Key) }) {
@@ -124,15 +124,13 @@ func (l layers) fill(v *viper.Viper) error {
 	return nil
 }
 
-// anySet reports whether the user gave any setting of the section. The default
-// written out in a file, as in the sample, says nothing.
-func (l layers) anySet(section string) bool {
-	return slices.ContainsFunc(settings, func(s Setting) bool {
-		_, inFile := l.file[s.Key]
-		_, inEnv := l.env[s.Key]
-		return within(s.Key, section) &&
-			(l.flags[s.Key] != nil || inEnv || inFile && l.file[s.Key].text != s.Default)
-	})
+// names reports whether the user gave the setting. The default written out in a
+// file, as in the sample, says nothing.
+func (l layers) names(key string) bool {
+	_, inEnv := l.env[key]
+	e, inFile := l.file[key]
+	s, _ := find(key)
+	return l.flags[key] != nil || inEnv || inFile && e.text != s.Default
 }
 
 // defaultLines keeps the default of turn.lines within a smaller turn.max_records,

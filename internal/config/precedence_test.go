@@ -148,7 +148,8 @@ func TestZookeeperSetOnlyWhenTheUserSaidSo(t *testing.T) {
 		"a variable":                {given{env: []string{"TURNSTILE_ZOOKEEPER_SERVERS=zk"}}, true},
 		"an empty variable":         {given{env: []string{"TURNSTILE_ZOOKEEPER_SERVERS="}}, false},
 		"the file":                  {given{file: "zookeeper: {servers: zk}\n"}, true},
-		"another zookeeper key":     {given{file: "zookeeper: {session_timeout: 3s}\n"}, true},
+		"another zookeeper key":     {given{file: "zookeeper: {session_timeout: 3s}\n"}, false},
+		"the default, in a file":    {given{file: "zookeeper: {servers: 127.0.0.1:2181}\n"}, false},
 		"a fleet, which is its own": {given{args: []string{"--fleet", "blue"}}, true},
 	} {
 		t.Run(name, func(t *testing.T) {

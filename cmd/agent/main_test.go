@@ -1,0 +1,85 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/turnstile-fleet/turnstile/internal/config"
+	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/zktest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"agent": main})
+}
+
+// TestScripts runs testdata/*.txtar, which read as what a user types and sees.
+// Each has a fleet of its own on the shared ZooKeeper.
+func TestScripts(t *testing.T) {
+	servers := zktest.Shared(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("TURNSTILE_ZOOKEEPER_SERVERS", servers)
+			env.Setenv("TURNSTILE_ZOOKEEPER_SESSION_TIMEOUT", "2s")
+			env.Setenv("TURNSTILE_FLEET_NAME", "t"+time.Now().Format("150405")+"-"+filepath.Base(env.WorkDir)[len("script-"):])
+			env.Setenv("TURNSTILE_LOG_LEVEL", "warn")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"flip":  flip,
+			"until": until,
+		},
+	})
+}
+
+// flip FILE changes one bit in its middle.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	path := ts.MkAbs(args[0])
+	text, err := os.ReadFile(path)
+	ts.Check(err)
+	text[len(text)/2] ^= 1
+	ts.Check(os.WriteFile(path, text, 0o644))
+}
+
+// until FILE waits until the file is there and not empty.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if info, err := os.Stat(ts.MkAbs(args[0])); err == nil && info.Size() > 0 {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%s did not appear", args[0])
+		}
+	}
+}
+
+// config may not import frame; here both are at hand.
+func TestSettingsAgreeWithTheFormat(t *testing.T) {
+	load := func(name, value string) error {
+		_, err := config.Load(nil, []string{name + "=" + value})
+		return err
+	}
+	for _, c := range []struct {
+		name  string
+		value int
+		ok    bool
+	}{
+		{"smallest turn", frame.MaxRecord + 1, true}, {"too small", frame.MaxRecord, false},
+		{"largest turn", frame.MaxBytes, true}, {"too large", frame.MaxBytes + 1, false},
+	} {
+		if err := load("TURNSTILE_TURN_MAX_BYTES", strconv.Itoa(c.value)); (err == nil) != c.ok {
+			t.Errorf("%s: turn.max_bytes %d: %v", c.name, c.value, err)
+		}
+	}
+	for _, name := range []string{"a", "0-", "-a", "A", "a_b", "12345678901234567890123456789012", "123456789012345678901234567890123"} {
+		if got, want := load("TURNSTILE_AGENT_NAME", name) == nil, frame.CheckAgent(name) == nil; got != want {
+			t.Errorf("agent.name %q: settings say %v, the format %v", name, got, want)
+		}
+	}
+}
