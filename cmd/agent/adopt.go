@@ -63,6 +63,10 @@ func adopt(cmd *cobra.Command, c config.Config, asPreamble bool) error {
 		return err
 	}
 	defer file.Close()
+	seen, err := file.Seen()
+	if err != nil {
+		return err
+	}
 	return withSession(ctx, c, log, func(sess *session.Session) error {
 		if err := filelock.Ensure(ctx, sess, rootOf(c)); err != nil {
 			return err
@@ -76,11 +80,11 @@ func adopt(cmd *cobra.Command, c config.Config, asPreamble bool) error {
 			return err
 		}
 		defer hold.Release()
-		from, err := survey(cmd, c.Data.File, asPreamble, log)
+		basis, err := survey(cmd, c.Data.File, asPreamble, log)
 		if err != nil {
 			return err
 		}
-		head, err := file.Adopt(hold.Context(), frame.Token(hold.Token()), from.next, from.sum, from.end)
+		head, err := file.Adopt(hold.Context(), frame.Token(hold.Token()), seen, basis)
 		if err == nil {
 			err = hold.Publish(ctx, head.Encode())
 		}
@@ -93,16 +97,9 @@ func adopt(cmd *cobra.Command, c config.Config, asPreamble bool) error {
 	})
 }
 
-// adoptable is where a new incarnation can begin.
-type adoptable struct {
-	next frame.Incarnation
-	sum  *frame.Sum // of what precedes; nil when nothing does
-	end  int64
-}
-
 // survey has the verifier judge the file, and finds where to go on.
-func survey(cmd *cobra.Command, path string, asPreamble bool, log *zap.Logger) (adoptable, error) {
-	a := adoptable{next: frame.Incarnation{ID: uuid.New(), From: 1}}
+func survey(cmd *cobra.Command, path string, asPreamble bool, log *zap.Logger) (writer.Basis, error) {
+	a := writer.Basis{Next: frame.Incarnation{ID: uuid.New(), From: 1}}
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
 		return a, nil
@@ -121,12 +118,13 @@ func survey(cmd *cobra.Command, path string, asPreamble bool, log *zap.Logger) (
 	if err != nil {
 		return a, err
 	}
-	a.next.From, a.sum, a.end = report.Sound.Turn+1, &report.Sound.Sum, report.Sound.End
-	tail := info.Size() - a.end
+	a.Size = report.Size
+	a.Next.From, a.Sum, a.End = report.Sound.Turn+1, &report.Sound.Sum, report.Sound.End
+	tail := a.Size - a.End
 	if report.OK() {
 		return a, nil
 	}
-	if a.end == 0 || tail > frame.MaxLine+frame.MaxBytes || report.Findings[0].Kind != verify.Torn || len(report.Findings) > 1 {
+	if a.End == 0 || tail > frame.MaxLine+frame.MaxBytes || report.Findings[0].Kind != verify.Torn || len(report.Findings) > 1 {
 		if err := report.Write(cmd.ErrOrStderr(), isTerminal(cmd.ErrOrStderr())); err != nil {
 			return a, err
 		}
@@ -163,7 +161,7 @@ func holdsFrames(ctx context.Context, path string) (bool, error) {
 }
 
 // preamble takes the whole file as bytes that no frame covers.
-func preamble(path string, a adoptable) (adoptable, error) {
+func preamble(path string, a writer.Basis) (writer.Basis, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return a, err
@@ -185,6 +183,6 @@ func preamble(path string, a adoptable) (adoptable, error) {
 		}
 	}
 	sum := frame.SumOf([sha256.Size]byte(hash.Sum(nil)))
-	a.next.Preamble, a.sum, a.end = size, &sum, size
+	a.Next.Preamble, a.Sum, a.End, a.Size = size, &sum, size, size
 	return a, nil
 }

@@ -109,7 +109,7 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 		defer acks.Close()
 	}
 	var agent *fleet.Agent
-	source, stop := newSource(cmd.InOrStdin(), c, opts, func() string { return agent.Name() })
+	source, stop := newSource(cmd.InOrStdin(), c, opts, func() string { return agent.Called() })
 	defer stop()
 	agent = fleet.New(fleet.Options{
 		Dial:   func(ctx context.Context) (*session.Session, error) { return dial(ctx, c, log) },
@@ -129,7 +129,7 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 // conclude says how it ended, and that nothing was dropped in silence.
 func conclude(agent *fleet.Agent, source fleet.Source, err error, log *zap.Logger) error {
 	turns, records := agent.Acknowledged()
-	log.Info("ended", zap.String("agent", agent.Name()), zap.Int("turns", turns), zap.Int("records", records))
+	log.Info("ended", zap.String("agent", agent.Called()), zap.Int("turns", turns), zap.Int("records", records))
 	if n := source.Pending(); n > 0 {
 		lost := fmt.Errorf("%d records were read and not acknowledged: they are not known to be in the file", n)
 		return errors.Join(err, lost)

@@ -53,7 +53,7 @@ type Options struct {
 type Agent struct {
 	Options
 	run   string
-	name  string       // once registered
+	name  string       // the one it has or had last
 	file  *writer.File // opened under that name
 	doubt *doubt       // a commit whose outcome is unknown
 	turns int          // acknowledged
@@ -73,11 +73,11 @@ func New(opts Options) *Agent {
 	if opts.Log == nil {
 		opts.Log = zap.NewNop()
 	}
-	return &Agent{Options: opts, run: uuid.NewString(), name: opts.Name}
+	return &Agent{Options: opts, run: uuid.NewString()}
 }
 
-// Name is the agent's name in the fleet, empty before it has one.
-func (a *Agent) Name() string { return a.name }
+// Called is the agent's name in the fleet, empty before it has one.
+func (a *Agent) Called() string { return a.name }
 
 // Acknowledged is how many turns and records were acknowledged so far.
 func (a *Agent) Acknowledged() (turns, records int) { return a.turns, a.count }
@@ -143,18 +143,22 @@ func (a *Agent) attend(ctx context.Context) error {
 	}
 }
 
-// enter registers the agent, under the same name as before if it had one.
+// enter registers the agent, under the same name as before if that is still free.
 func (a *Agent) enter(ctx context.Context, sess *session.Session) (*filelock.Queue, error) {
 	me := filelock.Member{Host: a.Host, BootID: a.BootID, Since: time.Now().UTC()}
 	if err := filelock.Ensure(ctx, sess, a.Root); err != nil {
 		return nil, err
 	}
-	name, err := register(ctx, sess, a.Root, a.name, member{Member: me, Run: a.run})
+	name, err := register(ctx, sess, a.Root, a.Name, a.name, member{Member: me, Run: a.run})
 	if err != nil {
 		return nil, err
 	}
 	if err := oneMachine(ctx, sess, a.Root, a.BootID); err != nil {
 		return nil, err
+	}
+	if a.file != nil && name != a.name { // somebody took our name meanwhile
+		a.file.Close()
+		a.file = nil
 	}
 	if a.file == nil {
 		if a.file, err = a.Open(name); err != nil {
@@ -182,6 +186,9 @@ func (a *Agent) next(ctx context.Context, queue *filelock.Queue, place *filelock
 	switch {
 	case errors.Is(err, filelock.ErrUnknown):
 		return nil, a.settle(ctx, queue)
+	case errors.Is(err, writer.ErrBusy):
+		a.Log.Warn("not writing: queueing again", zap.Error(err))
+		return nil, nil
 	case errors.Is(err, filelock.ErrLost):
 		a.Log.Warn("fenced: the turn was lost before its commit, queueing again", zap.Error(err))
 		return nil, nil
@@ -252,9 +259,8 @@ func (a *Agent) abandon(hold *filelock.Hold, err error) error {
 
 // acknowledge tells the source, when all that an acknowledgement promises is true.
 func (a *Agent) acknowledge(ctx context.Context, out writer.Appended, records [][]byte) error {
-	if err := a.file.Receipt(ctx, out.Head.Token, out.Head); err != nil {
-		// Only a ZooKeeper that also goes back in time could make this matter.
-		a.Log.Warn("no receipt on the volume", zap.Error(err))
+	if err := a.receipt(ctx, out.Head); err != nil {
+		return err
 	}
 	if a.Acks != nil {
 		run := frame.AckRun{Agent: a.name, Incarnation: out.Head.Incarnation}
@@ -268,6 +274,17 @@ func (a *Agent) acknowledge(ctx context.Context, out writer.Appended, records []
 	a.Log.Info("turn committed", zap.Uint64("turn", out.Head.Turn), zap.Int("records", len(records)),
 		zap.Stringer("token", out.Head.Token))
 	return nil
+}
+
+// receipt notes the commit on the volume, however long another process is inside.
+func (a *Agent) receipt(ctx context.Context, head frame.Head) error {
+	for {
+		err := a.file.Receipt(ctx, head.Token, head)
+		if !errors.Is(err, writer.ErrBusy) {
+			return err
+		}
+		a.Log.Warn("committed, and waiting to note it on the volume", zap.Error(err))
+	}
 }
 
 // settle finds out what became of a commit in doubt, and acknowledges it if it

@@ -165,7 +165,7 @@ func TestIdenticalAgentsTakeTheLowestFreeNames(t *testing.T) {
 	agents := make([]*fleet.Agent, 4)
 	for i := range agents {
 		a := (*fleet.Agent)(nil)
-		a = fleet.New(s.options(&fleet.Ticker{Agent: func() string { return a.Name() }, Lines: 1}))
+		a = fleet.New(s.options(&fleet.Ticker{Agent: func() string { return a.Called() }, Lines: 1}))
 		agents[i] = a
 		group.Go(func() {
 			if err := a.Run(ctx); err != nil {

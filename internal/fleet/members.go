@@ -28,16 +28,22 @@ type member struct {
 var ErrNameTaken = errors.New("the agent's name is taken")
 
 // register enters the fleet under a name that no other live agent has: the one
-// asked for, or the lowest free agent-N. It goes when the session ends. The agent
-// that has the name asked for may have died just now: its session is given the
-// time to expire.
-func register(ctx context.Context, sess *session.Session, root filelock.Root, asked string, me member) (name string, err error) {
+// asked for, or if none was, the one had before, or the lowest free agent-N. It goes
+// when the session ends. The agent that has the name asked for may have died just now:
+// its session is given the time to expire.
+func register(ctx context.Context, sess *session.Session, root filelock.Root, asked, before string, me member) (name string, err error) {
 	patience, cancel := context.WithTimeout(ctx, 2*sess.Timeout())
 	defer cancel()
-	for n := 1; ; n++ {
-		name = asked
-		if asked == "" {
+	for n := 0; ; n++ {
+		switch {
+		case asked != "":
+			name = asked
+		case n > 0:
 			name = fmt.Sprintf("agent-%d", n)
+		case before != "":
+			name = before
+		default:
+			continue
 		}
 		me.Agent = name
 		node := path.Join(root.Agents(), name)

@@ -38,17 +38,14 @@ func AppendAck(dst []byte, a Ack) []byte {
 func ParseAck(line []byte) (Ack, error) {
 	var a Ack
 	field := bytes.Split(line, []byte(" "))
-	if len(field) != 3 || len(field[2]) != 2*sha256.Size {
-		return a, fmt.Errorf("not an acknowledgement: %q", clip(line))
+	if len(field) == 3 && len(field[2]) == 2*sha256.Size {
+		a.Turn, _ = strconv.ParseUint(string(field[0]), 10, 64)
+		a.Line, _ = strconv.Atoi(string(field[1]))
+		_, _ = hex.Decode(a.Hash[:], field[2])
 	}
-	var errs [3]error
-	a.Turn, errs[0] = strconv.ParseUint(string(field[0]), 10, 64)
-	a.Line, errs[1] = strconv.Atoi(string(field[1]))
-	_, errs[2] = hex.Decode(a.Hash[:], field[2])
-	for _, err := range errs {
-		if err != nil {
-			return Ack{}, fmt.Errorf("not an acknowledgement: %q: %w", clip(line), err)
-		}
+	// What did not parse, or in another spelling, does not come out the same.
+	if a.Turn == 0 || a.Line < 1 || !bytes.Equal(AppendAck(nil, a), append(line[:len(line):len(line)], '\n')) {
+		return Ack{}, fmt.Errorf("not an acknowledgement: %q", clip(line))
 	}
 	return a, nil
 }
@@ -68,18 +65,12 @@ func (r AckRun) Line() string {
 
 // ParseAckRun reads a line that Line gave.
 func ParseAckRun(line []byte) (AckRun, error) {
-	var r AckRun
-	rest, ok := strings.CutPrefix(string(line), ackMark+"agent=")
-	name, id, ok2 := strings.Cut(rest, " incarnation=")
-	if !ok || !ok2 {
-		return r, fmt.Errorf("not the beginning of an acknowledgement log: %q", clip(line))
-	}
-	if err := CheckAgent(name); err != nil {
-		return r, fmt.Errorf("acknowledgement log: %w", err)
-	}
+	rest, _ := strings.CutPrefix(string(line), ackMark+"agent=")
+	name, id, _ := strings.Cut(rest, " incarnation=")
 	parsed, err := uuid.Parse(id)
-	if err != nil {
-		return r, fmt.Errorf("acknowledgement log: incarnation %q: %w", id, err)
+	r := AckRun{Agent: name, Incarnation: parsed}
+	if err != nil || CheckAgent(name) != nil || r.Line() != string(line) {
+		return AckRun{}, fmt.Errorf("not the beginning of an acknowledgement log: %q", clip(line))
 	}
-	return AckRun{Agent: name, Incarnation: parsed}, nil
+	return r, nil
 }

@@ -1,7 +1,9 @@
 package frame
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -23,7 +25,7 @@ func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 func (t *Token) UnmarshalText(text []byte) error {
 	digits, ok := strings.CutPrefix(string(text), "0x")
 	n, err := strconv.ParseUint(digits, 16, 64)
-	if !ok || err != nil {
+	if !ok || err != nil || Token(n).String() != string(text) {
 		return fmt.Errorf("token %q: want 0x and hex digits", text)
 	}
 	*t = Token(n)
@@ -56,14 +58,21 @@ func (d Head) After(h Header, size int) Head {
 	}
 }
 
-// ParseHead reads the JSON that Encode wrote.
+// ParseHead reads the JSON that Encode wrote, and no other: head is not for editing.
 func ParseHead(data []byte) (Head, error) {
 	var d Head
-	if err := json.Unmarshal(data, &d); err != nil {
-		return Head{}, fmt.Errorf("parse head %q: %w", clip(data), err)
+	err := json.Unmarshal(data, &d)
+	switch {
+	case err != nil:
+	case d.Incarnation == uuid.Nil || d.Offset <= 0 || d.Sum == Sum{}:
+		err = errors.New("incarnation, offset or sum is missing")
+	case !bytes.Equal(d.Encode(), data):
+		err = errors.New("not in the canonical spelling")
+	default:
+		err = CheckAgent(d.Agent)
 	}
-	if d.Incarnation == uuid.Nil || d.Offset <= 0 {
-		return Head{}, fmt.Errorf("parse head %q: incarnation or offset missing", clip(data))
+	if err != nil {
+		return Head{}, fmt.Errorf("parse head %q: %w", clip(data), err)
 	}
 	return d, nil
 }

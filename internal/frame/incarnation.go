@@ -67,7 +67,7 @@ func ParseIncarnation(line []byte) (Incarnation, error) {
 			return Incarnation{}, fmt.Errorf("%w: %q: %w", ErrHeader, field, err)
 		}
 	}
-	if i.From == 0 || i.Line() != string(line) {
+	if i.ID == uuid.Nil || i.From == 0 || i.Line() != string(line) {
 		return Incarnation{}, fmt.Errorf("%w: not in the canonical spelling", ErrHeader)
 	}
 	return i, nil

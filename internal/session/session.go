@@ -69,7 +69,8 @@ type Session struct {
 	end   context.CancelCauseFunc
 	ready chan struct{} // closed once the first session event came
 
-	gate      sync.Mutex     // nothing is added to owned once ctx is done
+	gate      sync.Mutex     // guards shut
+	shut      bool           // nothing is added to owned any more
 	owned     sync.WaitGroup // requests under way and the watchdog
 	library   chan struct{}  // closed when the library's own loop has ended
 	closeOnce sync.Once
@@ -188,7 +189,8 @@ func (s *Session) Close() {
 		s.end(ErrClosed)
 		s.wire.shut()
 		s.gate.Lock()
-		s.gate.Unlock() //nolint:staticcheck // from here on own refuses
+		s.shut = true
+		s.gate.Unlock()
 		s.owned.Wait()
 	})
 }
@@ -201,7 +203,7 @@ func (s *Session) Discard(why string) { s.expire(why) }
 func (s *Session) own(f func()) bool {
 	s.gate.Lock()
 	defer s.gate.Unlock()
-	if s.ctx.Err() != nil {
+	if s.shut || s.ctx.Err() != nil {
 		return false
 	}
 	s.owned.Go(f)

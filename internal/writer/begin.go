@@ -22,7 +22,7 @@ func (f *File) Begin(ctx context.Context, token frame.Token) (frame.Head, error)
 	if err := f.makeFence(); err != nil {
 		return head, err
 	}
-	err := f.inside(ctx, func() error {
+	err := f.inTurn(ctx, func() error {
 		r, err := f.readFence()
 		if errors.Is(err, errBlank) {
 			r, err = record{Incarnation: uuid.New()}, nil
@@ -43,7 +43,7 @@ func (f *File) Begin(ctx context.Context, token frame.Token) (frame.Head, error)
 			return err
 		}
 		// The fence first: it tells a later Begin that what it finds is ours.
-		r.Token = token
+		r = record{Incarnation: r.Incarnation, Token: token, Offset: int64(len(line))}
 		if err := f.writeFenceSynced(r); err != nil {
 			return err
 		}
@@ -66,23 +66,63 @@ func (f *File) mustBeNew(line []byte, begun bool) error {
 		return nil
 	case err != nil && !errors.Is(err, io.EOF):
 		return err
-	case begun && isTornPrefix(content[:n], line):
+	case begun && isTorn(content[:n], line):
 		return nil
 	}
 	return &RefusedError{fmt.Sprintf("%s holds data, but ZooKeeper has no head for it", f.path), nextAdopt}
 }
 
-// Adopt goes on with a file that was verified by itself up to end, where the chain
-// stands at prev (nil when nothing precedes) and the next turn is i.From. What
-// lies after end is put aside like any uncommitted tail. On a nil error the file
-// ends with the line of the new incarnation i, fence and file are on disk, and the
-// head returned is to be published.
-func (f *File) Adopt(ctx context.Context, token frame.Token, i frame.Incarnation, prev *frame.Sum, end int64) (frame.Head, error) {
+// Seen is what the fence said at one moment.
+type Seen string
+
+// Seen reads the fence as it is, without a turn. Whoever is admitted to the file
+// changes it.
+func (f *File) Seen() (Seen, error) {
+	h, err := f.fs.Open(f.fencePath(), os.O_RDWR)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("open the fence: %w", err)
+	}
+	defer h.Close()
+	return readSeen(h)
+}
+
+func readSeen(fence Handle) (Seen, error) {
+	var room [sector]byte
+	n, err := fence.ReadAt(room[:], 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the fence: %w", err)
+	}
+	return Seen(room[:n]), nil
+}
+
+// Basis is what an adoption goes on from, as the verifier found the file.
+type Basis struct {
+	Next frame.Incarnation
+	Sum  *frame.Sum // where the chain stands; nil when nothing precedes
+	End  int64      // what lies behind is put aside like any uncommitted tail
+	Size int64      // the file's, when it was verified
+}
+
+// Adopt goes on with a file that was verified by itself. seen is what Seen gave before
+// the adopter took its place in the queue and verified: nobody may have been admitted
+// since, else what was found does not hold any more. (ZooKeeper may be a new one, and
+// its tokens lower than the fence's; so they cannot be compared.)
+//
+// On a nil error the file ends with the line of the new incarnation, fence and file are
+// on disk, and the head returned is to be published.
+func (f *File) Adopt(ctx context.Context, token frame.Token, seen Seen, on Basis) (frame.Head, error) {
 	var head frame.Head
 	if err := f.makeFence(); err != nil {
 		return head, err
 	}
-	err := f.inside(ctx, func() error {
+	err := f.inTurn(ctx, func() error {
+		now, err := readSeen(f.fence)
+		if err != nil {
+			return err
+		}
 		if err := f.openData(os.O_RDWR | os.O_APPEND | os.O_CREATE); err != nil {
 			return err
 		}
@@ -90,19 +130,20 @@ func (f *File) Adopt(ctx context.Context, token frame.Token, i frame.Incarnation
 		if err != nil {
 			return err
 		}
-		if info.Size < end {
-			return &RefusedError{fmt.Sprintf("%s shrank while it was adopted", f.path), nextAdopt}
+		if now != seen || info.Size != on.Size || on.End > on.Size {
+			return &RefusedError{fmt.Sprintf("%s was written to while it was being adopted", f.path), "nothing was changed; stop what writes to it, then adopt it again"}
 		}
-		// Whatever the old fence says is void: ZooKeeper's tokens may have begun anew.
-		if err := f.writeFenceSynced(record{Incarnation: i.ID, Line: end, Token: token, Turn: i.From - 1, Offset: end}); err != nil {
+		r := record{Incarnation: on.Next.ID, Line: on.End, Token: token, Turn: on.Next.From - 1}
+		r.Offset = on.End + int64(len(on.Next.Line())) + 1
+		if err := f.writeFenceSynced(r); err != nil {
 			return err
 		}
-		if info.Size > end {
-			if _, err := f.quarantine(token, frame.Head{Turn: i.From - 1, Offset: end}, info.Size); err != nil {
+		if tail := info.Size - on.End; tail > 0 {
+			if _, err := f.quarantine(token, frame.Head{Turn: on.Next.From - 1, Offset: on.End}, tail); err != nil {
 				return err
 			}
 		}
-		head, err = f.writeIncarnation(i, prev, end, token)
+		head, err = f.writeIncarnation(on.Next, on.Sum, on.End, token)
 		return err
 	})
 	return head, err
@@ -133,9 +174,9 @@ func (f *File) makeFence() error {
 	if f.fence != nil {
 		return nil
 	}
-	h, err := f.fs.Open(f.fencePath(), os.O_RDWR|os.O_CREATE)
+	h, err := f.open(f.fencePath(), os.O_RDWR|os.O_CREATE)
 	if err != nil {
-		return fmt.Errorf("create the fence: %w", err)
+		return err
 	}
 	f.fence = h
 	return nil
@@ -145,8 +186,12 @@ func (f *File) writeFenceSynced(r record) error {
 	if err := f.writeFence(r); err != nil {
 		return err
 	}
-	if err := f.fence.Sync(); err != nil {
+	err := f.fence.Sync()
+	if err == nil {
+		err = f.fs.SyncDir(filepath.Dir(f.path))
+	}
+	if err != nil {
 		return fmt.Errorf("%w: the fence: %w", ErrSync, err)
 	}
-	return f.fs.SyncDir(filepath.Dir(f.path))
+	return nil
 }

@@ -56,12 +56,9 @@ func (f *File) fencePath() string { return f.path + ".fence" }
 // inside runs do under the fence's flock.
 func (f *File) inside(ctx context.Context, do func() error) error {
 	if f.fence == nil {
-		h, err := f.fs.Open(f.fencePath(), os.O_RDWR)
-		if errors.Is(err, os.ErrNotExist) {
-			return &RefusedError{fmt.Sprintf("the fence %s is missing", f.fencePath()), nextAdopt}
-		}
+		h, err := f.open(f.fencePath(), os.O_RDWR)
 		if err != nil {
-			return fmt.Errorf("open the fence: %w", err)
+			return err
 		}
 		f.fence = h
 	}
@@ -73,6 +70,17 @@ func (f *File) inside(ctx context.Context, do func() error) error {
 		err = do()
 	}
 	return errors.Join(err, f.fence.Unlock())
+}
+
+// inTurn is inside, for what only the holder may do: not if the turn has ended while
+// we waited.
+func (f *File) inTurn(ctx context.Context, do func() error) error {
+	return f.inside(ctx, func() error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return do()
+	})
 }
 
 // lock takes the flock. It is free unless another process is inside, for a turn
@@ -137,7 +145,8 @@ func (f *File) writeFence(r record) error {
 	return nil
 }
 
-// admit lets the holder of token in, and keeps lower ones out from here on.
+// admit decides whether the holder of token may come in, and returns what the fence
+// must then say to keep lower ones out.
 func (f *File) admit(token frame.Token, head frame.Head) (record, error) {
 	r, err := f.readFence()
 	switch {
@@ -151,9 +160,11 @@ func (f *File) admit(token frame.Token, head frame.Head) (record, error) {
 		return r, fmt.Errorf("%w: ours is %v, %s has %v", ErrFenced, token, r.Agent, r.Token)
 	case r.Turn > head.Turn: // ours is the newest turn, so head cannot have moved on
 		return r, &RefusedError{fmt.Sprintf("turn %d was committed, but head says %d: ZooKeeper went back in time", r.Turn, head.Turn), nextAdopt}
+	case r.Turn == head.Turn && r.Offset != head.Offset, r.Turn < head.Turn && r.Offset >= head.Offset, r.Line >= head.Offset:
+		return r, &RefusedError{fmt.Sprintf("turn %d ends at byte %d, but head says that turn %d ends at byte %d", r.Turn, r.Offset, head.Turn, head.Offset), nextAdopt}
 	}
 	r.Token, r.Turn, r.Offset = token, head.Turn, head.Offset
-	return r, f.writeFence(r)
+	return r, nil
 }
 
 // Receipt notes on the volume that head is committed, so that a ZooKeeper that

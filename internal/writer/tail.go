@@ -13,81 +13,88 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
 
-// clear makes the file end at head.Offset, or refuses. The tail of a dead holder
-// is put aside; orphan is where.
-func (f *File) clear(admitted record, head frame.Head) (orphan string, err error) {
+// compare holds the file to head, and refuses what cannot be explained. tail is how
+// many bytes of a dead holder lie behind head. Nothing is changed.
+func (f *File) compare(admitted record, head frame.Head) (tail int64, err error) {
 	if err := f.openData(os.O_RDWR | os.O_APPEND); err != nil {
-		return "", err
+		return 0, err
 	}
 	if err := f.checkIncarnation(admitted); err != nil {
-		return "", err
+		return 0, err
 	}
 	info, err := f.data.Stat()
 	if err != nil {
-		return "", err
+		return 0, err
 	}
-	switch {
-	case info.Size == head.Offset:
-		return "", nil
-	case info.Size < head.Offset:
-		return "", &RefusedError{fmt.Sprintf("%s has %d bytes, but %d are committed: data was lost", f.path, info.Size, head.Offset), nextAdopt}
+	if info.Size < head.Offset {
+		return 0, &RefusedError{fmt.Sprintf("%s has %d bytes, but %d are committed: data was lost", f.path, info.Size, head.Offset), nextAdopt}
 	}
-	if err := f.judgeTail(admitted.Token, head, info.Size-head.Offset); err != nil {
-		return "", err
+	if tail = info.Size - head.Offset; tail > 0 {
+		err = f.judgeTail(admitted.Token, head, tail)
 	}
-	return f.quarantine(admitted.Token, head, info.Size)
+	return tail, err
 }
 
 // checkIncarnation makes sure that the file is the one that fence and head speak
 // of, and not another that was copied over it.
 func (f *File) checkIncarnation(r record) error {
-	line, err := readLine(f.data, r.Line)
-	if err == nil {
-		var i frame.Incarnation
-		if i, err = frame.ParseIncarnation(line); err == nil && i.ID != r.Incarnation {
-			err = fmt.Errorf("it is of incarnation %s", i.ID)
-		}
-	}
+	line, err := f.lineAt(r.Line)
 	if err != nil {
-		return &RefusedError{fmt.Sprintf("%s does not have the line of incarnation %s at byte %d (%v): the file was swapped", f.path, r.Incarnation, r.Line, err), nextAdopt}
+		return err
 	}
-	return nil
-}
-
-// judgeTail refuses a tail that may be more than one uncommitted frame.
-func (f *File) judgeTail(token frame.Token, head frame.Head, size int64) error {
-	several := &RefusedError{
-		fmt.Sprintf("%s has %d bytes after head, more than one turn: ZooKeeper went back in time, or something else writes to the file", f.path, size), nextAdopt,
-	}
-	line, err := readLine(f.data, head.Offset)
-	var header frame.Header
-	if err == nil {
-		header, err = frame.ParseHeader(line)
-	}
-	if err != nil { // a torn header, or what a power loss made of it
-		if size > frame.MaxLine+frame.MaxBytes {
-			return several
-		}
+	i, err := frame.ParseIncarnation(line)
+	if err == nil && i.ID == r.Incarnation {
 		return nil
 	}
+	return &RefusedError{fmt.Sprintf("%s does not have the line of incarnation %s at byte %d: the file was swapped", f.path, r.Incarnation, r.Line), nextAdopt}
+}
+
+// judgeTail refuses a tail that is not what one dead holder can have left: a frame of
+// the next turn, whole, cut short, or with holes of zeros after a power loss.
+func (f *File) judgeTail(token frame.Token, head frame.Head, size int64) error {
+	begin := fmt.Appendf(nil, "#turn %d ", head.Turn+1)
+	look := make([]byte, min(int64(len(begin)), size)+1)
+	if _, err := f.data.ReadAt(look, head.Offset-1); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read %s at byte %d: %w", f.path, head.Offset-1, err)
+	}
+	unexplained := func(what string) error {
+		return &RefusedError{fmt.Sprintf("%s has %d bytes after head that are %s", f.path, size, what), nextAdopt}
+	}
 	switch {
-	case header.Token > token:
+	case look[0] != '\n':
+		return unexplained("not the beginning of a line: head is not at a turn's end")
+	case !isTorn(look[1:], begin):
+		return unexplained("no turn's beginning: something else writes to the file")
+	}
+	line, err := f.lineAt(head.Offset)
+	if err != nil {
+		return err
+	}
+	most := int64(frame.MaxLine + frame.MaxBytes)
+	header, err := frame.ParseHeader(line)
+	switch {
+	case err == nil && header.Token > token:
 		return fmt.Errorf("%w: it wrote turn %d with token %v, ours is %v", ErrFenced, header.Turn, header.Token, token)
-	case header.Turn != head.Turn+1, size > int64(len(line)+1+header.Bytes):
-		return several
+	case err == nil:
+		most = int64(len(line) + 1 + header.Bytes)
+	case line != nil && !bytes.Contains(line, []byte{0}): // complete, without a hole, and yet no header
+		return unexplained("no turn's beginning: something else writes to the file")
+	}
+	if size > most {
+		return unexplained("more than one turn: ZooKeeper went back in time, or something else writes to the file")
 	}
 	return nil
 }
 
-// quarantine copies everything from head.Offset on to a file of its own, and cuts
-// it off only when the copy is on disk.
-func (f *File) quarantine(token frame.Token, head frame.Head, size int64) (orphan string, err error) {
+// quarantine copies the tail to a file of its own, and cuts it off only when the copy
+// is on disk.
+func (f *File) quarantine(token frame.Token, head frame.Head, tail int64) (orphan string, err error) {
 	dir := f.path + ".orphans"
 	if err := f.fs.Mkdir(dir); err != nil {
 		return "", fmt.Errorf("set the uncommitted tail aside: %w", err)
 	}
-	orphan = filepath.Join(dir, fmt.Sprintf("turn-%d-offset-%d-found-by-%v", head.Turn+1, head.Offset, token))
-	err = f.copyOut(orphan, head.Offset, size)
+	name := filepath.Join(dir, fmt.Sprintf("turn-%d-offset-%d-found-by-%v", head.Turn+1, head.Offset, token))
+	orphan, err = f.copyOut(name, head.Offset, tail)
 	for _, d := range []string{dir, filepath.Dir(f.path)} {
 		if err == nil {
 			err = f.fs.SyncDir(d)
@@ -102,29 +109,43 @@ func (f *File) quarantine(token frame.Token, head frame.Head, size int64) (orpha
 	if err := f.data.Sync(); err != nil {
 		return "", fmt.Errorf("%w: cut the uncommitted tail: %w", ErrSync, err)
 	}
-	f.log.Warn("put the uncommitted tail of a dead holder aside", zap.String("orphan", orphan), zap.Int64("bytes", size-head.Offset))
+	f.log.Warn("put the uncommitted tail of a dead holder aside", zap.String("orphan", orphan), zap.Int64("bytes", tail))
 	return orphan, nil
 }
 
-func (f *File) copyOut(to string, from, size int64) (err error) {
-	out, err := f.fs.Open(to, os.O_RDWR|os.O_CREATE)
+// copyOut copies size bytes from an offset to a new file called name, or name with
+// a number, and syncs it.
+func (f *File) copyOut(name string, from, size int64) (orphan string, err error) {
+	var out Handle
+	for n := 1; ; n++ {
+		orphan = name
+		if n > 1 { // an earlier try of this turn failed half-way
+			orphan = fmt.Sprintf("%s-%d", name, n)
+		}
+		if out, err = f.fs.Open(orphan, os.O_RDWR|os.O_CREATE|os.O_EXCL); !errors.Is(err, os.ErrExist) {
+			break
+		}
+	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	// The same holder may try again after an error; what an earlier try left
-	// there is of the same tail.
-	if err := out.Truncate(0); err != nil {
-		return err
+	if n, err := io.Copy(out, io.NewSectionReader(f.data, from, size)); err != nil || n < size {
+		return "", errors.Join(err, fmt.Errorf("copied %d of %d bytes", n, size))
 	}
-	if _, err := io.Copy(out, io.NewSectionReader(f.data, from, size-from)); err != nil {
-		return err
-	}
-	return out.Sync()
+	return orphan, out.Sync()
 }
 
-// isTornPrefix tells whether content is what a crash or a power loss can leave of
-// a first write of want.
-func isTornPrefix(content, want []byte) bool {
-	return bytes.HasPrefix(want, content) || len(content) <= len(want) && len(bytes.Trim(content, "\x00")) == 0
+// isTorn tells whether content can be what a crash or a power loss left of a write
+// that began with want: cut short, with zeros where a sector did not reach the disk.
+func isTorn(content, want []byte) bool {
+	if len(content) > len(want) {
+		return false
+	}
+	for i, c := range content {
+		if c != 0 && c != want[i] {
+			return false
+		}
+	}
+	return true
 }

@@ -29,9 +29,11 @@
 package writer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -94,6 +96,9 @@ type File struct {
 // Open checks that the path can be a shared file and that its file system's locks
 // can be trusted. It creates nothing.
 func Open(opts Options) (*File, error) {
+	if err := frame.CheckAgent(opts.Agent); err != nil {
+		return nil, err
+	}
 	f := &File{path: opts.Path, agent: opts.Agent, wait: opts.Wait, fs: opts.FS, log: opts.Log}
 	if f.log == nil {
 		f.log = zap.NewNop()
@@ -139,18 +144,27 @@ type Appended struct {
 // committed is ever touched.
 func (f *File) Append(ctx context.Context, token frame.Token, head frame.Head, records [][]byte) (Appended, error) {
 	var out Appended
-	for i, r := range records {
-		if err := frame.CheckRecord(r); err != nil {
-			return out, fmt.Errorf("record %d: %w", i+1, err)
-		}
+	if err := checkRecords(records); err != nil {
+		return out, err
 	}
-	err := f.inside(ctx, func() error {
+	err := f.inTurn(ctx, func() error {
+		// First everything is looked at, then the fence is closed behind us, and
+		// only then is the file changed: a refusal leaves all as it was.
 		admitted, err := f.admit(token, head)
 		if err != nil {
 			return err
 		}
-		if out.Orphan, err = f.clear(admitted, head); err != nil {
+		tail, err := f.compare(admitted, head)
+		if err != nil {
 			return err
+		}
+		if err := f.writeFence(admitted); err != nil {
+			return err
+		}
+		if tail > 0 {
+			if out.Orphan, err = f.quarantine(token, head, tail); err != nil {
+				return err
+			}
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -161,6 +175,20 @@ func (f *File) Append(ctx context.Context, token frame.Token, head frame.Head, r
 		return f.write(f.frame)
 	})
 	return out, err
+}
+
+func checkRecords(records [][]byte) error {
+	size := 0
+	for i, r := range records {
+		if err := frame.CheckRecord(r); err != nil {
+			return fmt.Errorf("record %d: %w", i+1, err)
+		}
+		size += len(r) + 1
+	}
+	if size == 0 || size > frame.MaxBytes {
+		return fmt.Errorf("a turn of %d records, %d bytes: it has at least one record and at most %d bytes", len(records), size, frame.MaxBytes)
+	}
+	return nil
 }
 
 // write appends b to the file and syncs it, on one descriptor: an error of the
@@ -181,13 +209,13 @@ func (f *File) HeaderAt(offset int64) (frame.Header, error) {
 	if err := f.openData(os.O_RDWR | os.O_APPEND); err != nil {
 		return frame.Header{}, err
 	}
-	line, err := readLine(f.data, offset)
+	line, err := f.lineAt(offset)
 	if err != nil {
-		return frame.Header{}, fmt.Errorf("read the header at %d of %s: %w", offset, f.path, err)
+		return frame.Header{}, err
 	}
 	h, err := frame.ParseHeader(line)
 	if err != nil {
-		return h, fmt.Errorf("the header at %d of %s: %w", offset, f.path, err)
+		return h, fmt.Errorf("the header at byte %d of %s: %w", offset, f.path, err)
 	}
 	return h, nil
 }
@@ -211,16 +239,28 @@ func (f *File) lstat(name string) (Info, error) {
 // is still what the path names.
 func (f *File) openData(flag int) error {
 	if f.data == nil {
-		h, err := f.fs.Open(f.path, flag)
-		if errors.Is(err, os.ErrNotExist) {
-			return &RefusedError{fmt.Sprintf("%s is missing", f.path), nextAdopt}
-		}
+		h, err := f.open(f.path, flag)
 		if err != nil {
-			return fmt.Errorf("open the file: %w", err)
+			return err
 		}
 		f.data = h
 	}
 	return f.same(f.path, f.data)
+}
+
+// open opens the file or the fence, which must be there, unless flag creates it, and
+// be what they should be.
+func (f *File) open(name string, flag int) (Handle, error) {
+	if _, err := f.lstat(name); errors.Is(err, os.ErrNotExist) && flag&os.O_CREATE == 0 {
+		return nil, &RefusedError{name + " is missing", nextAdopt}
+	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	h, err := f.fs.Open(name, flag)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return h, nil
 }
 
 // same refuses when name does not name the open file any more.
@@ -242,16 +282,17 @@ func (f *File) same(name string, open Handle) error {
 	return nil
 }
 
-func readLine(from Handle, offset int64) ([]byte, error) {
+// lineAt reads the line that begins at offset, without its newline; nothing when
+// there is no complete line, or one longer than any of ours.
+func (f *File) lineAt(offset int64) ([]byte, error) {
 	var room [frame.MaxLine]byte
-	n, err := from.ReadAt(room[:], offset)
-	for i, c := range room[:n] {
-		if c == '\n' {
-			return room[:i:i], nil
-		}
+	n, err := f.data.ReadAt(room[:], offset)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read %s at byte %d: %w", f.path, offset, err)
 	}
-	if err == nil || n > 0 {
-		err = errors.New("no complete line")
+	line, _, complete := bytes.Cut(room[:n], []byte("\n"))
+	if !complete {
+		return nil, nil
 	}
-	return nil, err
+	return line, nil
 }
