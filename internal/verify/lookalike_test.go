@@ -1,0 +1,63 @@
+package verify
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/turnstile-fleet/turnstile/internal/frame"
+)
+
+// lookalikes is a file whose records are the lines of whole frames: copies of
+// turns before, and forged ones that go on from the true chain.
+func lookalikes() *history {
+	h := newHistory("")
+	h.turnsOf(2)
+	texts := strings.Split(strings.TrimSuffix(string(h.data), "\n"), "\n")
+	h.turn("agent-9", texts...)
+	forged, next := frame.Append(nil, h.head.Sum, frame.Header{
+		Turn: 4, Agent: "agent-9", Token: h.head.Token + 3, At: h.at,
+	}, [][]byte{[]byte("forged")})
+	more, _ := frame.Append(nil, next.Sum, frame.Header{Turn: 5, Agent: "agent-9", Token: h.head.Token + 6, At: h.at}, [][]byte{[]byte("too")})
+	lines := strings.Split(strings.TrimSuffix(string(forged)+string(more), "\n"), "\n")
+	h.turn("agent-9", append(lines, "after that")...)
+	h.turn("agent-9", lines...)
+	h.turnsOf(3)
+	return h
+}
+
+func TestTextNeverDecides(t *testing.T) {
+	h := lookalikes()
+	wantFine(t, verifying(t, h.data, nil))
+	wantFine(t, verifying(t, h.data, &h.head))
+	wantFine(t, verifying(t, h.data, nil, acksDir(t, h, nil)))
+}
+
+func TestDamageAmongLookalikes(t *testing.T) {
+	h := lookalikes()
+	for i := h.turns[0].start; i < len(h.data); i++ {
+		data := slices.Clone(h.data)
+		data[i] ^= 1
+		r := verifying(t, data, nil)
+		wantFirst(t, r, Corrupt)
+		if t.Failed() {
+			t.Fatalf("byte %d %q", i, h.data[i])
+		}
+	}
+	for n := h.turns[0].start; n < len(h.data); n++ {
+		if r := verifying(t, h.data[:n], nil); !h.endsAt(n) {
+			wantFirst(t, r, Torn)
+		} else {
+			wantFine(t, r)
+		}
+		if t.Failed() {
+			t.Fatalf("cut at %d", n)
+		}
+	}
+	for i, w := range h.turns[:7] {
+		t.Run(fmt.Sprintf("turn %d deleted", i+1), func(t *testing.T) {
+			wantFirst(t, verifying(t, spliced(h.data, w.start, w.end), nil), Missing)
+		})
+	}
+}
