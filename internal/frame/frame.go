@@ -29,7 +29,6 @@
 package frame
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -66,12 +65,29 @@ func (s Sum) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (s *Sum) UnmarshalText(text []byte) error {
-	if len(text) != 2*len(s) || !isLowerHex(text) {
+	if len(text) != 2*len(s) {
 		return fmt.Errorf("sum %q: want %d lower-case hex digits", text, 2*len(s))
 	}
-	_, err := hex.Decode(s[:], text)
-	return err
+	for i := range s {
+		high, low := hexValue[text[2*i]], hexValue[text[2*i+1]]
+		if high|low > 15 {
+			return fmt.Errorf("sum %q: want %d lower-case hex digits", text, 2*len(s))
+		}
+		s[i] = high<<4 | low
+	}
+	return nil
 }
+
+// hexValue is what a lower-case hex digit is worth, more than 15 for other bytes.
+var hexValue = func() (value [256]byte) {
+	for i := range value {
+		value[i] = 0xff
+	}
+	for i, c := range "0123456789abcdef" {
+		value[c] = byte(i)
+	}
+	return value
+}()
 
 // Header is what the line before a turn's records says.
 type Header struct {
@@ -140,58 +156,7 @@ func Append(dst []byte, prev Sum, h Header, records [][]byte) ([]byte, Header) {
 	return dst, h
 }
 
-// ParseHeader reads a header line, given without its newline. It accepts exactly
-// what Append writes: a header in another spelling is an error, so that every
-// byte of it is covered by the sum.
-func ParseHeader(line []byte) (Header, error) {
-	var h Header
-	if len(line) >= MaxLine || !bytes.HasPrefix(line, []byte(turnMark)) {
-		return h, fmt.Errorf("%w: no %q at its beginning", ErrHeader, turnMark)
-	}
-	field := bytes.Split(line, []byte(" "))
-	if len(field) != 8 {
-		return h, fmt.Errorf("%w: %d fields instead of 8", ErrHeader, len(field))
-	}
-	var err error
-	want := func(name string, got []byte, parse func(string) error) {
-		if err != nil {
-			return
-		}
-		value, ok := bytes.CutPrefix(got, []byte(name))
-		if !ok {
-			err = fmt.Errorf("%w: no %q", ErrHeader, name)
-		} else if e := parse(string(value)); e != nil {
-			err = fmt.Errorf("%w: %s%s: %w", ErrHeader, name, value, e)
-		}
-	}
-	want("", field[1], func(s string) (e error) { h.Turn, e = strconv.ParseUint(s, 10, 64); return })
-	want("", field[2], func(s string) (e error) { h.Agent = s; return CheckAgent(s) })
-	want("lines=", field[3], func(s string) (e error) { h.Lines, e = strconv.Atoi(s); return })
-	want("bytes=", field[4], func(s string) (e error) { h.Bytes, e = strconv.Atoi(s); return })
-	want("token=", field[5], func(s string) error { return h.Token.UnmarshalText([]byte(s)) })
-	want("at=", field[6], func(s string) (e error) { h.At, e = time.Parse(timeLayout, s); return })
-	want("sum=", field[7], func(s string) error { return h.Sum.UnmarshalText([]byte(s)) })
-	switch {
-	case err != nil:
-		return Header{}, err
-	case h.Turn == 0 || h.Lines < 1 || h.Bytes < h.Lines || h.Bytes > MaxBytes:
-		return Header{}, fmt.Errorf("%w: turn, lines or bytes out of range", ErrHeader)
-	case h.Line() != string(line):
-		return Header{}, fmt.Errorf("%w: not in the canonical spelling", ErrHeader)
-	}
-	return h, nil
-}
-
 func truncate(full [sha256.Size]byte) (s Sum) {
 	copy(s[:], full[:])
 	return s
-}
-
-func isLowerHex(text []byte) bool {
-	for _, c := range text {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }

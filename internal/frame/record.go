@@ -2,15 +2,23 @@ package frame
 
 import (
 	"fmt"
-	"regexp"
 	"unicode/utf8"
 )
 
-var agentName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+// isAgent reports whether name is [a-z0-9][a-z0-9-]{0,31}.
+func isAgent(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && (c != '-' || i == 0) {
+			return false
+		}
+	}
+	return len(name) > 0 && len(name) <= 32
+}
 
 // CheckAgent reports why name cannot be an agent's name, or nil.
 func CheckAgent(name string) error {
-	if !agentName.MatchString(name) {
+	if !isAgent(name) {
 		return fmt.Errorf("agent name %q: want 1 to 32 of a-z, 0-9 and -, not beginning with -", name)
 	}
 	return nil
