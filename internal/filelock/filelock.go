@@ -5,7 +5,8 @@
 // In ZooKeeper, under a Root such as /turnstile/default:
 //
 //	queue/<guid>-<sequence>  ephemeral; who waits; the lowest sequence has the turn
-//	head                     how far the file is committed; opaque to this package
+//	head                     how far the file is committed: JSON of the caller's, of
+//	                         which this package reads "token", the committer's
 //	agents/<name>            ephemeral; who is in the fleet (package fleet)
 //	halt                     while it exists nobody writes
 //
@@ -22,8 +23,8 @@
 //
 // # What it costs
 //
-// A contended cycle is one write (the transaction), one list and three reads,
-// of which only one round trip lies between the predecessor's commit and our turn.
+// A contended cycle is one write (the transaction), one list and four reads; between
+// the predecessor's commit and our turn lies one round trip, of three reads at once.
 // A waiter watches its predecessor alone, so one commit wakes one agent, and it
 // never polls.
 //
@@ -61,7 +62,7 @@ var (
 
 // cleanup bounds what is done for good manners after the caller's context has
 // ended. When it does not suffice the session is discarded.
-const cleanup = 500 * time.Millisecond
+const cleanup = 700 * time.Millisecond
 
 // Root is the fleet's node in ZooKeeper, an absolute path.
 type Root string

@@ -2,10 +2,11 @@ package filelock
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
-	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-zookeeper/zk"
@@ -24,24 +25,26 @@ type Hold struct {
 
 	nextID string // of the place that the commit takes, to be found again
 
-	ctx context.Context
-	end context.CancelCauseFunc
+	committing atomic.Bool // from here on we delete our place ourselves
+	ctx        context.Context
+	end        context.CancelCauseFunc
 }
 
 const noHead = -1
 
+// guardAfter is when a turn is long enough for its holder to be told at once that it
+// was evicted.
+const guardAfter = 50 * time.Millisecond
+
 // take makes the place a hold, after one more look: we waited, and while we did
 // our place may have been removed, and our session replaced. All is asked in one
-// round trip. Head is fresh, for this session has seen every predecessor's place
-// go, a commit removes its place in the same transaction, and a session never
-// reads an older state than it has seen.
+// round trip.
 func (p *Place) take(ctx context.Context) (*Hold, error) {
 	sess, root := p.queue.sess, p.queue.root
 	hold := &Hold{place: p, at: noHead}
-	var watch <-chan zk.Event
 	var reads errgroup.Group
 	reads.Go(func() error {
-		own, err := sess.Watch(ctx, p.path())
+		own, err := sess.Get(ctx, p.path())
 		switch {
 		case errors.Is(err, zk.ErrNoNode):
 			return fmt.Errorf("%w: our place %s was removed while we waited", ErrLost, p.name)
@@ -50,7 +53,7 @@ func (p *Place) take(ctx context.Context) (*Hold, error) {
 		case own.Stat.EphemeralOwner != sess.ID():
 			return fmt.Errorf("%w: our place %s belongs to another session", ErrLost, p.name)
 		}
-		hold.token, watch = uint64(own.Stat.Czxid), own.Watch
+		hold.token = uint64(own.Stat.Czxid)
 		return nil
 	})
 	reads.Go(func() error {
@@ -69,20 +72,46 @@ func (p *Place) take(ctx context.Context) (*Hold, error) {
 		return nil, err
 	}
 	hold.ctx, hold.end = context.WithCancelCause(sess.Context())
-	go hold.guard(watch) // ends with the hold
+	go hold.guard() // ends with the hold
 	return hold, nil
 }
 
-// guard ends the hold's context when the place is removed.
-func (h *Hold) guard(watch <-chan zk.Event) {
+// follows tells whether head was committed by the holder of token. If that was the
+// place just before ours, it is our turn, and head is the newest: it could only
+// commit when nobody was before it, and nobody can after it but us. That needs no
+// second list, and no trust in the server that we read from being up to date.
+func (h *Hold) follows(token uint64) bool {
+	var committer struct {
+		Token string `json:"token"`
+	}
+	if json.Unmarshal(h.head, &committer) != nil {
+		return false
+	}
+	return committer.Token == fmt.Sprintf("0x%x", token)
+}
+
+// guard ends the hold's context when the place is removed. Most turns are over
+// before it has begun to look.
+func (h *Hold) guard() {
 	select {
-	case event := <-watch:
-		if event.Type == zk.EventNodeDeleted {
-			h.end(fmt.Errorf("%w: our place %s was removed", ErrLost, h.place.name))
-			return
-		}
-		<-h.ctx.Done() // somebody wrote into our place, which changes nothing
+	case <-time.After(guardAfter):
 	case <-h.ctx.Done():
+		return
+	}
+	for {
+		own, err := h.place.queue.sess.Watch(h.ctx, h.place.path())
+		if err == nil {
+			select {
+			case <-own.Watch:
+				continue // gone, or only written to
+			case <-h.ctx.Done():
+				return
+			}
+		}
+		if errors.Is(err, zk.ErrNoNode) && !h.committing.Load() {
+			h.end(fmt.Errorf("%w: our place %s was removed", ErrLost, h.place.name))
+		}
+		return
 	}
 }
 
@@ -151,8 +180,12 @@ func (h *Hold) Commit(ctx context.Context, head []byte, again bool) (next *Place
 			Flags: zk.FlagEphemeral | zk.FlagSequence,
 		})
 	}
+	h.committing.Store(true)
 	results, err := h.transact(ctx, ops)
 	h.end(context.Canceled)
+	if errors.Is(err, ErrLost) {
+		h.place.Leave() // for it may have been head, and not our place, that was refused
+	}
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
@@ -185,7 +218,7 @@ func (h *Hold) transact(ctx context.Context, ops []any) ([]zk.MultiResponse, err
 			return results, nil
 		case session.Definite(err) && !lost:
 			return nil, fmt.Errorf("%w: ZooKeeper refused: %w", ErrLost, err)
-		case session.Definite(err) || over(ctx, sess):
+		case !session.Broken(err) || over(ctx, sess):
 			return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
 		lost = true
@@ -205,9 +238,4 @@ const resend = 5 * time.Millisecond
 func (h *Hold) Release() {
 	h.end(context.Canceled)
 	h.place.Leave()
-}
-
-func parseSequence(digits string) (int32, error) {
-	n, err := strconv.ParseInt(digits, 10, 32)
-	return int32(n), err
 }

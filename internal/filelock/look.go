@@ -69,6 +69,9 @@ func Look(ctx context.Context, sess *session.Session, root Root) ([]Entry, error
 // Evict removes a place from the queue, whosever it is. That is always safe: its
 // owner cannot commit any more. On a nil error it is gone.
 func Evict(ctx context.Context, sess *session.Session, root Root, place string) error {
+	if place == "" || place != path.Base(path.Clean("/"+place)) {
+		return fmt.Errorf("evict %q: not the name of a place", place)
+	}
 	if err := remove(ctx, sess, path.Join(root.Queue(), place)); err != nil {
 		return fmt.Errorf("evict %s: %w", place, err)
 	}

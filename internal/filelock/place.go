@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,15 +29,17 @@ func (q *Queue) Join(ctx context.Context) (*Place, error) {
 	id := newID()
 	for {
 		node, err := q.sess.Create(ctx, q.prefix(id), q.card(), zk.FlagEphemeral|zk.FlagSequence)
-		if err != nil && !session.Definite(err) && !over(ctx, q.sess) {
+		if session.Broken(err) && !over(ctx, q.sess) {
 			// The answer was lost with the connection; the node may be there.
 			node, err = q.find(ctx, id)
 			if err == nil && node == "" {
 				continue
 			}
 		}
-		if err != nil {
+		if err != nil && !session.Definite(err) {
 			q.tidy(id)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("join the queue: %w", err)
 		}
 		return q.place(path.Base(node))
@@ -44,7 +47,7 @@ func (q *Queue) Join(ctx context.Context) (*Place, error) {
 }
 
 func (q *Queue) place(name string) (*Place, error) {
-	if _, seq, _ := parseName(name); seq < 0 || seq == math.MaxInt32 {
+	if _, seq, ok := parseName(name); !ok || seq < 0 || seq == math.MaxInt32 {
 		q.tidy(name)
 		return nil, ErrExhausted
 	}
@@ -131,64 +134,67 @@ func (p *Place) Wait(ctx context.Context) (*Hold, error) {
 
 func (p *Place) wait(ctx context.Context) (*Hold, error) {
 	for {
-		ahead, alone, err := p.ahead(ctx)
+		ahead, err := p.ahead(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if ahead != "" {
-			gone, err := p.watch(ctx, ahead)
-			if err != nil {
-				return nil, err
-			}
-			// When it was the only lower one, nothing lower can ever appear, and
-			// a second list would find us at the front.
-			if !gone || !alone {
-				continue
-			}
+		if ahead == "" {
+			// Whatever we read from now on, on whichever server, is no older than
+			// the list, which shows nobody before us.
+			return p.take(ctx)
 		}
-		return p.take(ctx)
+		token, gone, err := p.watch(ctx, ahead)
+		if err != nil {
+			return nil, err
+		}
+		if !gone {
+			continue
+		}
+		hold, err := p.take(ctx)
+		if err != nil || hold.follows(token) {
+			return hold, err
+		}
+		// It went without a commit, or the server that we read from lags behind the
+		// one that told us. Others may still be before us: look again.
+		hold.end(context.Canceled)
 	}
 }
 
-// ahead finds the place just before ours, "" when ours is the first, and whether
-// it is the only one before ours.
-func (p *Place) ahead(ctx context.Context) (nearest string, alone bool, err error) {
+// ahead finds the place just before ours, "" when ours is the first.
+func (p *Place) ahead(ctx context.Context) (nearest string, err error) {
 	names, err := p.queue.sess.Children(ctx, p.queue.root.Queue())
 	if err != nil {
-		return "", false, fmt.Errorf("list the queue: %w", err)
+		return "", fmt.Errorf("list the queue: %w", err)
 	}
 	_, mine, _ := parseName(p.name)
-	var present bool
 	var best int32
-	lower := 0
+	present := false
 	for _, name := range names {
 		present = present || name == p.name
 		_, seq, ok := parseName(name)
-		if !ok {
+		switch {
+		case !ok:
 			p.queue.log.Warn("ignoring a foreign node in the queue", zap.String("node", name))
-			continue
-		}
-		if seq < mine {
-			if lower++; lower == 1 || seq > best {
-				nearest, best = name, seq
-			}
+		case seq < mine && (nearest == "" || seq > best):
+			nearest, best = name, seq
 		}
 	}
 	if !present {
-		return "", false, fmt.Errorf("%w: our place %s is gone", ErrLost, p.name)
+		return "", fmt.Errorf("%w: our place %s is gone", ErrLost, p.name)
 	}
-	return nearest, lower == 1, nil
+	return nearest, nil
 }
 
-// watch waits until the node ahead is gone; false when it has only changed.
-func (p *Place) watch(ctx context.Context, ahead string) (gone bool, err error) {
+// watch waits until something happens to the place ahead, and tells its token and
+// whether it is gone.
+func (p *Place) watch(ctx context.Context, ahead string) (token uint64, gone bool, err error) {
 	sess := p.queue.sess
 	node, err := sess.Watch(ctx, path.Join(p.queue.root.Queue(), ahead))
 	if errors.Is(err, zk.ErrNoNode) {
-		return true, nil
+		return 0, false, nil // since the list; so make another
 	}
 	if err != nil {
-		return false, fmt.Errorf("watch the place ahead: %w", err)
+		return 0, false, fmt.Errorf("watch the place ahead: %w", err)
 	}
 	if node.Stat.EphemeralOwner == 0 {
 		p.queue.log.Warn("the place ahead belongs to no session and will not go by itself: agent evict removes it",
@@ -196,11 +202,11 @@ func (p *Place) watch(ctx context.Context, ahead string) (gone bool, err error) 
 	}
 	select {
 	case event := <-node.Watch:
-		return event.Type == zk.EventNodeDeleted, nil
+		return uint64(node.Stat.Czxid), event.Type == zk.EventNodeDeleted, nil
 	case <-sess.Done():
-		return false, sess.Err()
+		return 0, false, sess.Err()
 	case <-ctx.Done():
-		return false, context.Cause(ctx)
+		return 0, false, context.Cause(ctx)
 	}
 }
 
@@ -209,9 +215,13 @@ const idLen = 32
 
 // parseName splits a place's name; ok is false for a node that is none of ours.
 func parseName(name string) (id string, seq int32, ok bool) {
-	if len(name) < idLen+1+10 || name[idLen] != '-' || strings.Trim(name[:idLen], "0123456789abcdef") != "" {
+	if len(name) <= idLen || name[idLen] != '-' || strings.Trim(name[:idLen], "0123456789abcdef") != "" {
 		return "", 0, false
 	}
-	n, err := parseSequence(name[idLen+1:])
-	return name[:idLen], n, err == nil
+	digits := name[idLen+1:]
+	n, err := strconv.ParseInt(digits, 10, 32)
+	if err != nil || fmt.Sprintf("%010d", n) != digits { // as ZooKeeper writes it
+		return "", 0, false
+	}
+	return name[:idLen], int32(n), true
 }

@@ -1,9 +1,13 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
+	"net"
+	"slices"
 	"time"
 
 	"github.com/go-zookeeper/zk"
@@ -13,15 +17,20 @@ import (
 // and changed nothing. Every other error (a lost connection, a context that
 // ended, an expiry) leaves open whether a write took effect.
 func Definite(err error) bool {
-	for _, word := range []error{
-		zk.ErrNoNode, zk.ErrNodeExists, zk.ErrBadVersion, zk.ErrNotEmpty, zk.ErrNoAuth,
-		zk.ErrNoChildrenForEphemerals, zk.ErrInvalidACL, zk.ErrBadArguments,
-	} {
-		if errors.Is(err, word) {
-			return true
-		}
-	}
-	return false
+	return isOneOf(err, zk.ErrNoNode, zk.ErrNodeExists, zk.ErrBadVersion, zk.ErrNotEmpty, zk.ErrNoAuth,
+		zk.ErrNoChildrenForEphemerals, zk.ErrInvalidACL, zk.ErrBadArguments, zk.ErrInvalidPath)
+}
+
+// Broken tells whether err is that the connection broke under a request, which on
+// this session may be sent again.
+func Broken(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) ||
+		isOneOf(err, zk.ErrConnectionClosed, zk.ErrNoServer, zk.ErrClosing, zk.ErrSessionMoved, net.ErrClosed, io.EOF)
+}
+
+func isOneOf(err error, words ...error) bool {
+	return slices.ContainsFunc(words, func(word error) bool { return errors.Is(err, word) })
 }
 
 // call runs one request of the library, which knows no contexts, and returns when
@@ -40,14 +49,17 @@ func call[T any](ctx context.Context, s *Session, request func() (T, error)) (T,
 		return none, context.Cause(ctx)
 	}
 	answer := make(chan result, 1)
-	if !s.own(func() { // ends with the session, which shuts the wire
+	if !s.run(func() { // ends with the session, which shuts the wire
 		value, err := request()
 		answer <- result{value, err}
 	}) {
-		return none, context.Cause(s.ctx)
+		return none, cmp.Or(context.Cause(s.ctx), ErrClosed)
 	}
 	select {
 	case r := <-answer:
+		if Broken(r.err) && s.ctx.Err() != nil {
+			return none, context.Cause(s.ctx) // that is why it broke
+		}
 		return r.value, r.err
 	case <-ctx.Done():
 		return none, context.Cause(ctx)
@@ -61,7 +73,7 @@ func call[T any](ctx context.Context, s *Session, request func() (T, error)) (T,
 func read[T any](ctx context.Context, s *Session, request func() (T, error)) (T, error) {
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		value, err := call(ctx, s, request)
-		if err == nil || Definite(err) || ctx.Err() != nil || s.ctx.Err() != nil {
+		if !Broken(err) || ctx.Err() != nil || s.ctx.Err() != nil {
 			return value, err
 		}
 		select { // jitter, for all clients lose a server at the same moment

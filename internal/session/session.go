@@ -43,9 +43,10 @@ var (
 	ErrUnavailable = errors.New("no ZooKeeper server answers")
 )
 
-// maxPacket bounds one packet, in bytes, and with it the library's buffers: our
-// nodes are small, the largest answer is a list of a thousand queue places.
-const maxPacket = 256 << 10
+// maxPacket bounds one packet, in bytes, and with it the library's buffers. It is
+// what servers accept; our largest packet is the list of a long queue, 50 bytes a
+// place.
+const maxPacket = 1 << 20
 
 // Options say how to get a session. Servers and Timeout are required.
 type Options struct {
@@ -70,9 +71,10 @@ type Session struct {
 	ready chan struct{} // closed once the first session event came
 
 	gate      sync.Mutex     // guards shut
-	shut      bool           // nothing is added to owned any more
-	owned     sync.WaitGroup // requests under way and the watchdog
-	library   chan struct{}  // closed when the library's own loop has ended
+	shut      bool           // no more requests
+	requests  sync.WaitGroup // those under way
+	watchdog  sync.WaitGroup
+	library   chan struct{} // closed when the library's own loop has ended
 	closeOnce sync.Once
 	closing   atomic.Bool
 }
@@ -120,11 +122,12 @@ func Dial(ctx context.Context, opts Options) (*Session, error) {
 		s.Close()
 		return nil, context.Cause(ctx)
 	case <-timer.C:
+		why := s.wire.lastFailure()
 		s.Close()
 		return nil, fmt.Errorf("%w at %s within %v (%s)", ErrUnavailable,
-			strings.Join(opts.Servers, ","), opts.ConnectTimeout, s.wire.lastFailure())
+			strings.Join(opts.Servers, ","), opts.ConnectTimeout, why)
 	}
-	s.own(s.watchDeadline)
+	s.watchdog.Go(s.watchDeadline)
 	if opts.Digest != "" {
 		if err := s.authenticate(ctx, opts.Digest); err != nil {
 			s.Close()
@@ -135,9 +138,12 @@ func Dial(ctx context.Context, opts Options) (*Session, error) {
 }
 
 func (s *Session) authenticate(ctx context.Context, digest string) error {
-	_, err := call(ctx, s, func() (struct{}, error) {
+	_, err := read(ctx, s, func() (struct{}, error) { // may be repeated, like a read
 		return struct{}{}, s.conn.AddAuth("digest", []byte(digest))
 	})
+	if errors.Is(err, ErrExpired) {
+		return fmt.Errorf("%w: authenticate: %w", ErrUnavailable, err)
+	}
 	if err != nil {
 		return fmt.Errorf("authenticate with ZooKeeper: %w", err)
 	}
@@ -176,39 +182,43 @@ func (s *Session) Err() error {
 func (s *Session) Close() {
 	s.closeOnce.Do(func() {
 		s.closing.Store(true)
-		if s.ctx.Err() == nil && s.wire.connected() {
-			cut := time.AfterFunc(goodbye, s.wire.shut)
-			defer cut.Stop()
-		} else {
-			s.end(ErrClosed)
-			s.wire.shut()
-		}
-		// The library may wait out a second here after its loop has ended.
-		go s.conn.Close()
-		<-s.library
-		s.end(ErrClosed)
-		s.wire.shut()
 		s.gate.Lock()
 		s.shut = true
 		s.gate.Unlock()
-		s.owned.Wait()
+		cut := func() { s.end(ErrClosed); s.wire.shut() }
+		patience := time.AfterFunc(goodbye, cut)
+		defer patience.Stop()
+		if s.ctx.Err() != nil || !s.wire.connected() {
+			cut()
+		}
+		// The library must have no request when it is closed: it may answer one more
+		// often than its channel holds, and then never end.
+		s.requests.Wait()
+		go s.conn.Close() // may wait out a second after the library's loop has ended
+		select {
+		case <-s.library:
+		case <-time.After(2 * goodbye):
+			s.log.Error("the ZooKeeper client does not end") // its re-setting of watches can do what is said above
+		}
+		cut()
+		s.watchdog.Wait()
 	})
 }
 
-// Discard ends a session that is in doubt: what it left in ZooKeeper goes when the
-// server expires it.
-func (s *Session) Discard(why string) { s.expire(why) }
-
-// own runs f in a goroutine that Close waits for; false when it is too late.
-func (s *Session) own(f func()) bool {
+// run runs a request in a goroutine that Close waits for; false when it is too late.
+func (s *Session) run(request func()) bool {
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	if s.shut || s.ctx.Err() != nil {
 		return false
 	}
-	s.owned.Go(f)
+	s.requests.Go(request)
 	return true
 }
+
+// Discard ends a session that is in doubt: what it left in ZooKeeper goes when the
+// server expires it.
+func (s *Session) Discard(why string) { s.expire(why) }
 
 // expire ends the session for good. It must not block: the library calls it.
 func (s *Session) expire(why string) {

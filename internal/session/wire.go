@@ -34,7 +34,10 @@ type wire struct {
 // margin is how much earlier than the server we count a session as over.
 func margin(timeout time.Duration) time.Duration { return timeout / 10 }
 
-var errOneSession = errors.New("the session is over, another is not asked for")
+var (
+	errOneSession = errors.New("the session is over, another is not asked for")
+	errPacket     = errors.New("what answers there does not speak ZooKeeper's protocol")
+)
 
 func newWire(ctx context.Context, opts Options, expire func(string)) *wire {
 	return &wire{
@@ -99,6 +102,13 @@ func (w *wire) shut() {
 	if w.open != nil {
 		w.open.Conn.Close()
 	}
+}
+
+// failed notes why no session was granted, for Dial to tell.
+func (w *wire) failed(why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failure = why
 }
 
 func (w *wire) sessionID() int64 {
@@ -182,64 +192,89 @@ func (t *tap) note(xid int32) {
 	t.sent[xid] = append(t.sent[xid], t.wire.now())
 }
 
-// Read passes bytes on, and looks at each packet's beginning.
+// Read passes bytes on, and looks at each packet's beginning. An error of its own
+// breaks the connection.
 func (t *tap) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
 	for rest := p[:n]; len(rest) > 0; {
-		rest = t.follow(rest)
+		var wrong error
+		if rest, wrong = t.follow(rest); wrong != nil {
+			t.wire.failed(wrong)
+			return 0, wrong
+		}
 	}
 	return n, err
 }
 
 // follow takes the next bytes of the stream and returns what it did not take.
-func (t *tap) follow(b []byte) []byte {
+func (t *tap) follow(b []byte) ([]byte, error) {
 	if t.inLeft == 0 { // before a packet's body: collect its length
 		take := min(4-len(t.in), len(b))
 		t.in = append(t.in, b[:take]...)
 		if len(t.in) == 4 {
 			t.inLeft = int(binary.BigEndian.Uint32(t.in))
 			t.in = t.in[:0]
+			if t.inLeft > maxPacket { // the library would make room for it first
+				return nil, errPacket
+			}
 		}
-		return b[take:]
+		return b[take:], nil
 	}
 	take := min(t.inLeft, len(b))
 	if room := connectAnswerID + 8 - len(t.in); room > 0 {
 		t.in = append(t.in, b[:min(room, take)]...)
 	}
 	t.inLeft -= take
-	if t.inLeft == 0 {
-		t.answered(t.in)
-		t.in = t.in[:0]
+	if t.inLeft > 0 {
+		return b[take:], nil
 	}
-	return b[take:]
+	another := t.answered(t.in)
+	t.in = t.in[:0]
+	if another {
+		t.wire.expire("ZooKeeper answered with another session")
+		return nil, errOneSession
+	}
+	return b[take:], nil
 }
 
-// answered learns from the beginning of a complete answer.
-func (t *tap) answered(body []byte) {
+// answered learns from the beginning of a complete answer; true says that it is for
+// another session than ours.
+func (t *tap) answered(body []byte) (another bool) {
 	w := t.wire
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !t.attached {
 		if len(body) < connectAnswerID+8 {
-			return
+			return false
 		}
 		id := int64(binary.BigEndian.Uint64(body[connectAnswerID:]))
 		if id == 0 {
-			return // refused; the library reports StateExpired
+			return false // refused; the library reports StateExpired
+		}
+		if w.id != 0 && id != w.id {
+			return true
 		}
 		w.id = id
 		w.granted = time.Duration(binary.BigEndian.Uint32(body[connectAnswerTime:])) * time.Millisecond
 		t.attached = true
 		t.Conn.SetDeadline(time.Time{})
 		w.hear(t.sent, 0)
-		return
+		return false
 	}
-	if len(body) < 4 {
-		return
+	if len(body) >= 4 {
+		if xid := int32(binary.BigEndian.Uint32(body)); xid != xidNotification {
+			w.hear(t.sent, xid)
+		}
 	}
-	if xid := int32(binary.BigEndian.Uint32(body)); xid != xidNotification {
-		w.hear(t.sent, xid)
-	}
+	return false
+}
+
+// Close ends the connection; the session may go on with another.
+func (t *tap) Close() error {
+	t.wire.mu.Lock()
+	t.attached = false
+	t.wire.mu.Unlock()
+	return t.Conn.Close()
 }
 
 // hear moves the deadline: the request that xid answers had reached a server.

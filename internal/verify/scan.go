@@ -204,7 +204,7 @@ func (s *scan) incarnation(p *piece) error {
 	if inc.Preamble == p.at {
 		return s.adopted(p)
 	}
-	if s.inc != nil && s.inc.ID == inc.ID {
+	if s.inc != nil && *s.inc == inc {
 		s.find(s.here(Duplicated, p), "the line of incarnation %s stands there a second time.", inc.ID)
 		s.pass(p.end, 1)
 		return nil

@@ -1,6 +1,8 @@
 package zktest
 
 import (
+	"encoding/binary"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -16,6 +18,7 @@ type Proxy struct {
 	conns   map[net.Conn]struct{}
 	refuse  bool
 	silent  bool                // swallow what the server says
+	deaf    bool                // swallow what the client says
 	lose    bool                // cut instead of passing its next words on
 	request func(p []byte) bool // sees what the client says; false: cut instead of passing it on
 	wg      sync.WaitGroup
@@ -74,8 +77,17 @@ func (p *Proxy) LoseAnswer() {
 	p.lose = true
 }
 
-// OnRequest calls see with everything that clients send. When it returns false the
-// bytes are not passed on and the connection is cut. nil ends it.
+// HalfOpen swallows all that either side says while on. Connections stay open, and
+// new ones are taken.
+func (p *Proxy) HalfOpen(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silent, p.deaf = on, on
+}
+
+// OnRequest calls see with every packet that clients send, from several goroutines.
+// When it returns false the packet is not passed on and the connection is cut. nil
+// ends it.
 func (p *Proxy) OnRequest(see func(packet []byte) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -103,13 +115,16 @@ func (p *Proxy) accept() {
 		p.mu.Lock()
 		p.conns[client], p.conns[server] = struct{}{}, struct{}{}
 		p.mu.Unlock()
-		p.wg.Go(func() { p.pass(server, client, p.toServer) })
-		p.wg.Go(func() { p.pass(client, server, p.toClient) })
+		p.wg.Go(func() { p.pass(server, client, nextPacket, p.toServer) })
+		p.wg.Go(func() { p.pass(client, server, net.Conn.Read, p.toClient) })
 	}
 }
 
-// pass copies from one side to the other and ends both when either ends.
-func (p *Proxy) pass(to, from net.Conn, allow func([]byte) (pass, cut bool)) {
+// pass copies from one side to the other, as much at a time as next gives, and ends
+// both when either ends.
+func (p *Proxy) pass(
+	to, from net.Conn, next func(net.Conn, []byte) (int, error), allow func([]byte) (pass, cut bool),
+) {
 	defer func() {
 		to.Close()
 		from.Close()
@@ -120,7 +135,7 @@ func (p *Proxy) pass(to, from net.Conn, allow func([]byte) (pass, cut bool)) {
 	}()
 	buf := make([]byte, 1<<20)
 	for {
-		n, err := from.Read(buf)
+		n, err := next(from, buf)
 		if n > 0 {
 			pass, cut := allow(buf[:n])
 			if cut {
@@ -142,7 +157,10 @@ func (p *Proxy) toServer(packet []byte) (pass, cut bool) {
 	p.mu.Lock()
 	see := p.request
 	p.mu.Unlock()
-	return true, see != nil && !see(packet)
+	cut = see != nil && !see(packet) // it may call our methods
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.deaf, cut
 }
 
 func (p *Proxy) toClient([]byte) (pass, cut bool) {
@@ -153,8 +171,21 @@ func (p *Proxy) toClient([]byte) (pass, cut bool) {
 	return !p.silent, cut
 }
 
-// IsMulti tells whether a packet holds a transaction: opcode 14 behind length and
-// xid.
-func IsMulti(packet []byte) bool {
-	return len(packet) >= 12 && packet[8] == 0 && packet[9] == 0 && packet[10] == 0 && packet[11] == 14
+// nextPacket reads one whole packet of a client, or, when what comes is no packet of
+// ZooKeeper's (TLS, a four-letter word), whatever comes.
+func nextPacket(from net.Conn, buf []byte) (int, error) {
+	n, err := io.ReadFull(from, buf[:4])
+	if err != nil {
+		return n, err
+	}
+	size := 4 + int(binary.BigEndian.Uint32(buf))
+	if size > len(buf) {
+		more, err := from.Read(buf[4:])
+		return 4 + more, err
+	}
+	more, err := io.ReadFull(from, buf[4:size])
+	if err != nil {
+		return 0, err
+	}
+	return 4 + more, nil
 }

@@ -164,7 +164,7 @@ read _; kill -9 $pid; wait $pid 2>/dev/null`
 // ready waits until the server serves; there is no event to wait for.
 func (s *Server) ready(patience time.Duration) error {
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if strings.Contains(s.ask("srvr"), "Mode:") {
+		if strings.Contains(s.Ask("srvr"), "Mode:") {
 			return nil
 		}
 		if time.Now().After(end) {
@@ -174,8 +174,8 @@ func (s *Server) ready(patience time.Duration) error {
 	}
 }
 
-// ask sends a four-letter word; "" when there is no answer.
-func (s *Server) ask(word string) string {
+// Ask sends a four-letter word; "" when there is no answer.
+func (s *Server) Ask(word string) string {
 	conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
 	if err != nil {
 		return ""
