@@ -23,10 +23,9 @@
 //
 // # What it costs
 //
-// A contended cycle is one write (the transaction), one list and four reads; between
-// the predecessor's commit and our turn lies one round trip, of three reads at once.
-// A waiter watches its predecessor alone, so one commit wakes one agent, and it
-// never polls.
+// A contended cycle is one write (the transaction), one list and three reads; of
+// these, one read lies between the predecessor's commit and our turn. A waiter watches
+// its predecessor and itself, so one commit wakes one agent, and it never polls.
 //
 // The queue node must never be deleted while agents run: its creation counter gives
 // the sequence. ZooKeeper's counter ends at 2,147,483,647 places; see ErrExhausted.
@@ -38,6 +37,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"sync"
 	"time"
 
 	"github.com/go-zookeeper/zk"
@@ -87,6 +87,10 @@ type Queue struct {
 	root Root
 	who  Member
 	log  *zap.Logger
+
+	mu   sync.Mutex
+	halt <-chan zk.Event // tells of a halt; guarded by mu, as is
+	seen uint64          // the connection on which it was set
 }
 
 // New gives the queue for who to take places in. log may be nil.

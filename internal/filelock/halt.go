@@ -45,6 +45,24 @@ func CheckHalt(ctx context.Context, sess *session.Session, root Root) error {
 	return halted
 }
 
+// checkHalt is CheckHalt, but asks ZooKeeper only when a watch, or a new connection,
+// gives reason to.
+func (q *Queue) checkHalt(ctx context.Context) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if connection := q.sess.Connections(); q.halt == nil || q.seen != connection || len(q.halt) > 0 {
+		exists, halt, err := q.sess.WatchFor(ctx, q.root.Halt())
+		if err != nil {
+			return fmt.Errorf("look for a halt: %w", err)
+		}
+		q.halt, q.seen = halt, connection
+		if exists {
+			return CheckHalt(ctx, q.sess, q.root)
+		}
+	}
+	return nil
+}
+
 // Halt stops the fleet, then gives our turn up: whoever gets the next one has seen
 // our place go, and therefore sees the halt. It works though the caller's own
 // context has ended. An error says that the halt may not be there.

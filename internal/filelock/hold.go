@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/go-zookeeper/zk"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/turnstile-fleet/turnstile/internal/session"
 )
@@ -19,7 +18,6 @@ import (
 // until it commits, releases or loses it.
 type Hold struct {
 	place *Place
-	token uint64
 	head  []byte
 	at    int32 // head's version; noHead when there is none
 
@@ -32,47 +30,26 @@ type Hold struct {
 
 const noHead = -1
 
-// guardAfter is when a turn is long enough for its holder to be told at once that it
-// was evicted.
-const guardAfter = 50 * time.Millisecond
-
-// take makes the place a hold, after one more look: we waited, and while we did
-// our place may have been removed, and our session replaced. All is asked in one
-// round trip.
+// take makes the place a hold. It reads head, and then makes sure that our place is
+// still there and that the fleet is not halted: both are watched, and what happened
+// before head was read has been told when its answer comes.
 func (p *Place) take(ctx context.Context) (*Hold, error) {
-	sess, root := p.queue.sess, p.queue.root
+	q := p.queue
 	hold := &Hold{place: p, at: noHead}
-	var reads errgroup.Group
-	reads.Go(func() error {
-		own, err := sess.Get(ctx, p.path())
-		switch {
-		case errors.Is(err, zk.ErrNoNode):
-			return fmt.Errorf("%w: our place %s was removed while we waited", ErrLost, p.name)
-		case err != nil:
-			return fmt.Errorf("look at our place: %w", err)
-		case own.Stat.EphemeralOwner != sess.ID():
-			return fmt.Errorf("%w: our place %s belongs to another session", ErrLost, p.name)
-		}
-		hold.token = uint64(own.Stat.Czxid)
-		return nil
-	})
-	reads.Go(func() error {
-		head, err := sess.Get(ctx, root.Head())
-		if errors.Is(err, zk.ErrNoNode) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read head: %w", err)
-		}
+	switch head, err := q.sess.Get(ctx, q.root.Head()); {
+	case err == nil:
 		hold.head, hold.at = head.Data, head.Stat.Version
-		return nil
-	})
-	reads.Go(func() error { return CheckHalt(ctx, sess, root) })
-	if err := reads.Wait(); err != nil {
+	case !errors.Is(err, zk.ErrNoNode):
+		return nil, fmt.Errorf("read head: %w", err)
+	}
+	if err := p.recheck(ctx); err != nil {
 		return nil, err
 	}
-	hold.ctx, hold.end = context.WithCancelCause(sess.Context())
-	go hold.guard() // ends with the hold
+	if err := q.checkHalt(ctx); err != nil {
+		return nil, err
+	}
+	hold.ctx, hold.end = context.WithCancelCause(q.sess.Context())
+	go hold.guard(p.own) // ends with the hold
 	return hold, nil
 }
 
@@ -90,28 +67,25 @@ func (h *Hold) follows(token uint64) bool {
 	return committer.Token == fmt.Sprintf("0x%x", token)
 }
 
-// guard ends the hold's context when the place is removed. Most turns are over
-// before it has begun to look.
-func (h *Hold) guard() {
-	select {
-	case <-time.After(guardAfter):
-	case <-h.ctx.Done():
-		return
-	}
+// guard ends the hold's context when the place is removed.
+func (h *Hold) guard(own <-chan zk.Event) {
 	for {
-		own, err := h.place.queue.sess.Watch(h.ctx, h.place.path())
-		if err == nil {
-			select {
-			case <-own.Watch:
-				continue // gone, or only written to
-			case <-h.ctx.Done():
-				return
-			}
+		select {
+		case <-own:
+		case <-h.ctx.Done():
+			return
 		}
-		if errors.Is(err, zk.ErrNoNode) && !h.committing.Load() {
+		if h.committing.Load() {
+			return // we removed it ourselves
+		}
+		node, err := h.place.queue.sess.Watch(h.ctx, h.place.path())
+		if errors.Is(err, zk.ErrNoNode) {
 			h.end(fmt.Errorf("%w: our place %s was removed", ErrLost, h.place.name))
 		}
-		return
+		if err != nil {
+			return
+		}
+		own = node.Watch // somebody wrote into our place, which changes nothing
 	}
 }
 
@@ -121,7 +95,7 @@ func (h *Hold) Context() context.Context { return h.ctx }
 
 // Token is the fencing token: the place's creation zxid, higher than that of
 // every earlier turn.
-func (h *Hold) Token() uint64 { return h.token }
+func (h *Hold) Token() uint64 { return h.place.token }
 
 // Head is head's data as it was committed last, nil when there is no head.
 func (h *Hold) Head() []byte { return h.head }

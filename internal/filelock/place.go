@@ -21,6 +21,10 @@ import (
 type Place struct {
 	queue *Queue
 	name  string
+
+	token uint64          // its creation zxid, once looked at
+	own   <-chan zk.Event // tells of its removal
+	seen  uint64          // the session's connection on which that was set
 }
 
 // Join takes the last place in the queue. When it fails, no place is left behind,
@@ -138,6 +142,9 @@ func (p *Place) wait(ctx context.Context) (*Hold, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := p.look(ctx); err != nil {
+			return nil, err
+		}
 		if ahead == "" {
 			// Whatever we read from now on, on whichever server, is no older than
 			// the list, which shows nobody before us.
@@ -158,6 +165,36 @@ func (p *Place) wait(ctx context.Context) (*Hold, error) {
 		// one that told us. Others may still be before us: look again.
 		hold.end(context.Canceled)
 	}
+}
+
+// look makes sure that our place is there and ours, and watches it.
+func (p *Place) look(ctx context.Context) error {
+	sess := p.queue.sess
+	p.seen = sess.Connections()
+	own, err := sess.Watch(ctx, p.path())
+	switch {
+	case errors.Is(err, zk.ErrNoNode):
+		return fmt.Errorf("%w: our place %s was removed while we waited", ErrLost, p.name)
+	case err != nil:
+		return fmt.Errorf("look at our place: %w", err)
+	case own.Stat.EphemeralOwner != sess.ID():
+		return fmt.Errorf("%w: our place %s belongs to another session", ErrLost, p.name)
+	}
+	p.token, p.own = uint64(own.Stat.Czxid), own.Watch
+	return nil
+}
+
+// recheck makes sure, after every wait, that our place is still there. As long as the
+// connection is the same, its watch tells; else look again.
+func (p *Place) recheck(ctx context.Context) error {
+	if p.queue.sess.Connections() == p.seen {
+		select {
+		case <-p.own:
+		default:
+			return nil
+		}
+	}
+	return p.look(ctx)
 }
 
 // ahead finds the place just before ours, "" when ours is the first.
@@ -203,6 +240,8 @@ func (p *Place) watch(ctx context.Context, ahead string) (token uint64, gone boo
 	select {
 	case event := <-node.Watch:
 		return uint64(node.Stat.Czxid), event.Type == zk.EventNodeDeleted, nil
+	case <-p.own:
+		return 0, false, nil // the next look says what it was
 	case <-sess.Done():
 		return 0, false, sess.Err()
 	case <-ctx.Done():

@@ -109,6 +109,20 @@ func (s *Session) Watch(ctx context.Context, path string) (Node, error) {
 	})
 }
 
+// WatchFor looks for a node and receives one event when it is made, changed or
+// deleted.
+func (s *Session) WatchFor(ctx context.Context, path string) (exists bool, watch <-chan zk.Event, err error) {
+	type answer struct {
+		exists bool
+		watch  <-chan zk.Event
+	}
+	a, err := read(ctx, s, func() (answer, error) {
+		exists, _, watch, err := s.conn.ExistsW(path)
+		return answer{exists, watch}, err
+	})
+	return a.exists, a.watch, err
+}
+
 // Children lists a node's children by name, in no order.
 func (s *Session) Children(ctx context.Context, path string) ([]string, error) {
 	return read(ctx, s, func() ([]string, error) {

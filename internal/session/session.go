@@ -157,6 +157,12 @@ func (s *Session) ID() int64 { return s.wire.sessionID() }
 // Timeout is what the server granted.
 func (s *Session) Timeout() time.Duration { return s.wire.timeout() }
 
+// Connections counts the connections that served the session so far. While it stays
+// the same, an event that a server sent is delivered before any later answer; a new
+// connection may be to a server that lags behind, and sets watches again only after
+// a moment.
+func (s *Session) Connections() uint64 { return s.wire.connections() }
+
 // ACL is what nodes should be created with: for all, or for the digest's user.
 func (s *Session) ACL() []zk.ACL { return s.acl }
 

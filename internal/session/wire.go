@@ -29,6 +29,7 @@ type wire struct {
 	heard   time.Duration // when the last answered request was sent, by now
 	failure error         // why the last attempt failed
 	open    *tap          // the connection in use
+	count   uint64        // connections on which the session was granted
 }
 
 // margin is how much earlier than the server we count a session as over.
@@ -121,6 +122,12 @@ func (w *wire) timeout() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.granted
+}
+
+func (w *wire) connections() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.count
 }
 
 func (w *wire) connected() bool {
@@ -257,6 +264,7 @@ func (t *tap) answered(body []byte) (another bool) {
 		w.id = id
 		w.granted = time.Duration(binary.BigEndian.Uint32(body[connectAnswerTime:])) * time.Millisecond
 		t.attached = true
+		w.count++
 		t.Conn.SetDeadline(time.Time{})
 		w.hear(t.sent, 0)
 		return false
