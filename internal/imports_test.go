@@ -24,7 +24,8 @@ var mayImport = map[string][]string{
 	"internal/writer":   {"internal/frame"},
 	"internal/fleet":    {"internal/filelock", "internal/writer", "internal/frame", "internal/session"},
 	"internal/verify":   {"internal/frame"},
-	"internal/zktest":   {},
+	"internal/zkdev":    {},
+	"internal/zktest":   {"internal/zkdev"},
 }
 
 // because says why an edge that somebody may want is forbidden.

@@ -37,7 +37,8 @@ torn, lost or doubled.
 Exit codes: 0 fine, 1 failed, 2 wrong usage, configuration or input, 3 the verifier
 found faults, 4 busy until the deadline, 5 the lock was lost, 6 refused: file, head
 and fence do not agree, 7 halted.`,
-		Example: `  agent run                                    take turns, a few lines each
+		Example: `  agent demo                                   watch a fleet take turns
+  agent run                                    take turns, a few lines each
   seq 1 1000 | agent run --source stdin        append lines from a pipe
   agent verify data.txt                        prove that the file is whole
   agent status --watch                         who has the turn, who waits`,
@@ -49,7 +50,7 @@ and fence do not agree, 7 halted.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRun(), newVerify(), newStatus(), newAdopt(), newResume(), newEvict(), newVersion())
+	root.AddCommand(newRun(), newVerify(), newStatus(), newAdopt(), newResume(), newEvict(), newDemo(), newDevServer(), newVersion())
 	for _, cmd := range root.Commands() {
 		check := cmd.Args
 		cmd.Args = func(cmd *cobra.Command, args []string) error {

@@ -154,9 +154,7 @@ func TestSessionSurvivesAServersRestart(t *testing.T) {
 	path := node(t, sess, "mine")
 	create(t, sess, path, zk.FlagEphemeral)
 	server.Kill()
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	server.Restart(t)
 	if !exists(t, sess, path) || sess.Err() != nil {
 		t.Fatalf("node gone, or session over: %v", sess.Err())
 	}
