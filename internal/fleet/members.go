@@ -50,7 +50,7 @@ func register(ctx context.Context, sess *session.Session, root filelock.Root, as
 		taken, err := claim(ctx, sess, node, me)
 		if err == nil && taken != nil && asked != "" {
 			err = waitGone(patience, sess, node)
-			if patience.Err() != nil && ctx.Err() == nil {
+			if patience.Err() != nil && ctx.Err() == nil && sess.Err() == nil {
 				err = fmt.Errorf("%w by host %s since %s; give this one another agent.name, or none", ErrNameTaken, taken.Host, taken.Since.Format(time.RFC3339))
 			}
 		}
@@ -161,7 +161,7 @@ func oneMachine(ctx context.Context, sess *session.Session, root filelock.Root, 
 		}
 		other := all[i]
 		err = waitGone(patience, sess, path.Join(root.Agents(), other.Agent))
-		if patience.Err() != nil && ctx.Err() == nil {
+		if patience.Err() != nil && ctx.Err() == nil && sess.Err() == nil {
 			return &writer.RefusedError{
 				Why:  fmt.Sprintf("agent %s of this fleet runs on another machine (host %s), and no lock on a shared volume is to be trusted across machines", other.Agent, other.Host),
 				Next: "give this machine's fleet a name and a data file of its own (fleet.name, data.file)",
