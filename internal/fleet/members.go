@@ -50,7 +50,7 @@ func register(ctx context.Context, sess *session.Session, root filelock.Root, as
 		taken, err := claim(ctx, sess, node, me)
 		if err == nil && taken != nil && asked != "" {
 			err = waitGone(patience, sess, node)
-			if patience.Err() != nil && ctx.Err() == nil && sess.Err() == nil {
+			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 				err = fmt.Errorf("%w by host %s since %s; give this one another agent.name, or none", ErrNameTaken, taken.Host, taken.Since.Format(time.RFC3339))
 			}
 		}
@@ -63,21 +63,25 @@ func register(ctx context.Context, sess *session.Session, root filelock.Root, as
 	}
 }
 
-// waitGone blocks until there is no such node, or something happened to it.
+// waitGone blocks until there is no such node, or something happened to it. When the
+// session is over as well as ctx, as after a pause of this process, the error is the
+// session's.
 func waitGone(ctx context.Context, sess *session.Session, node string) error {
 	there, err := sess.Watch(ctx, node)
-	if errors.Is(err, zk.ErrNoNode) {
+	if err == nil {
+		select {
+		case <-there.Watch:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
+	switch {
+	case sess.Err() != nil:
+		return sess.Err()
+	case errors.Is(err, zk.ErrNoNode):
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	select {
-	case <-there.Watch:
-		return sess.Err()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return err
 }
 
 // claim makes the node ours. taken is who has it, nil when we do. The node of an
@@ -161,7 +165,7 @@ func oneMachine(ctx context.Context, sess *session.Session, root filelock.Root, 
 		}
 		other := all[i]
 		err = waitGone(patience, sess, path.Join(root.Agents(), other.Agent))
-		if patience.Err() != nil && ctx.Err() == nil && sess.Err() == nil {
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			return &writer.RefusedError{
 				Why:  fmt.Sprintf("agent %s of this fleet runs on another machine (host %s), and no lock on a shared volume is to be trusted across machines", other.Agent, other.Host),
 				Next: "give this machine's fleet a name and a data file of its own (fleet.name, data.file)",
