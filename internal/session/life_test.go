@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -243,5 +244,38 @@ func TestAQueuedTransactionIsNeverSentUnderAnotherSession(t *testing.T) {
 	<-time.After(1300 * time.Millisecond) // the library tries once a second
 	if sent.Load() != 0 || exists(t, observer, path+"-late") {
 		t.Errorf("%d packets were sent after the end", sent.Load())
+	}
+}
+
+// The zxids that the library is not shown reach the server all the same: one that is
+// behind what this session has read must be able to say so.
+func TestAReconnectAndItsWatchesCarryTheNewestZxid(t *testing.T) {
+	t.Parallel()
+	proxy := zktest.NewProxy(t, shared(t))
+	sess := dial(t, 10*time.Second, proxy.Addr)
+	path := node(t, sess, "watched")
+	create(t, sess, path, 0)
+	seen, err := sess.Watch(background(t), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect, setWatches := make(chan int64, 8), make(chan int64, 8)
+	proxy.OnRequest(func(p []byte) bool {
+		switch zktest.Op(p) {
+		case zktest.OpConnect:
+			connect <- int64(binary.BigEndian.Uint64(p[8:]))
+		case 101:
+			setWatches <- int64(binary.BigEndian.Uint64(p[12:]))
+		}
+		return true
+	})
+	proxy.Cut()
+	if err := sess.Sync(background(t), path); err != nil {
+		t.Fatal(err)
+	}
+	for what, zxid := range map[string]<-chan int64{"connect": connect, "setWatches": setWatches} {
+		if got := <-zxid; got < seen.Stat.Czxid {
+			t.Errorf("%s carries zxid 0x%x, older than 0x%x, which was read", what, got, seen.Stat.Czxid)
+		}
 	}
 }

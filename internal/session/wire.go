@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -27,6 +28,7 @@ type wire struct {
 	id      int64         // 0 until a session was granted
 	granted time.Duration // its timeout
 	heard   time.Duration // when the last answered request was sent, by now
+	zxid    int64         // the newest that an answer carried
 	failure error         // why the last attempt failed
 	open    *tap          // the connection in use
 	count   uint64        // connections on which the session was granted
@@ -155,17 +157,27 @@ func (w *wire) remaining() time.Duration {
 // Packets are a 4-byte length and a body. A request's body begins with its xid,
 // an answer's too; the first packet of a connection is the connect request, whose
 // session ID lies after version (4), last zxid (8) and timeout (4), and the first
-// answer holds version (4), timeout (4) and session ID (8). (ZooKeeper's
-// zookeeper.jute.)
+// answer holds version (4), timeout (4) and session ID (8). Later, a request goes on
+// with its opcode and an answer with the zxid. (ZooKeeper's zookeeper.jute.)
 const (
-	connectRequestID  = 4 + 8 + 4
-	connectAnswerTime = 4
-	connectAnswerID   = 4 + 4
-	xidNotification   = -1
+	connectRequestZxid = 4
+	connectRequestID   = 4 + 8 + 4
+	connectAnswerTime  = 4
+	connectAnswerID    = 4 + 4
+	opcodeAt           = 4
+	setWatchesZxid     = 4 + 4
+	answerZxid         = 4
+	answerHeader       = 4 + 8 + 4
+	xidNotification    = -1
+	opSetWatches       = 101
 )
 
 // tap is one TCP connection with wire reading along. The library writes one whole
 // packet a call and reads length and body in turn, from one goroutine each.
+//
+// It also keeps the newest zxid in the library's stead, which reads it in one goroutine
+// while it writes it in another when it reconnects with watches set: answers come to
+// the library without a zxid, and its requests get ours.
 type tap struct {
 	net.Conn
 	wire *wire
@@ -187,10 +199,22 @@ func (t *tap) Write(packet []byte) (int, error) {
 			return 0, errOneSession
 		}
 		t.note(0) // the connect answer is matched as xid 0, which the library never uses
-	} else {
-		t.note(int32(binary.BigEndian.Uint32(packet[4:])))
+		return t.Conn.Write(t.wire.withZxid(packet, connectRequestZxid))
+	}
+	t.note(int32(binary.BigEndian.Uint32(packet[4:])))
+	if binary.BigEndian.Uint32(packet[4+opcodeAt:]) == opSetWatches {
+		packet = t.wire.withZxid(packet, setWatchesZxid)
 	}
 	return t.Conn.Write(packet)
+}
+
+// withZxid is packet with the newest zxid at an offset of its body.
+func (w *wire) withZxid(packet []byte, at int) []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	packet = bytes.Clone(packet)
+	binary.BigEndian.PutUint64(packet[4+at:], uint64(w.zxid))
+	return packet
 }
 
 func (t *tap) note(xid int32) {
@@ -228,8 +252,15 @@ func (t *tap) follow(b []byte) ([]byte, error) {
 		return b[take:], nil
 	}
 	take := min(t.inLeft, len(b))
-	if room := connectAnswerID + 8 - len(t.in); room > 0 {
-		t.in = append(t.in, b[:min(room, take)]...)
+	if room := answerHeader - len(t.in); room > 0 {
+		head := b[:min(room, take)]
+		at := len(t.in)
+		t.in = append(t.in, head...)
+		for i := range head {
+			if at+i >= answerZxid && at+i < answerZxid+8 && t.isAttached() {
+				head[i] = 0
+			}
+		}
 	}
 	t.inLeft -= take
 	if t.inLeft > 0 {
@@ -269,10 +300,12 @@ func (t *tap) answered(body []byte) (another bool) {
 		w.hear(t.sent, 0)
 		return false
 	}
-	if len(body) >= 4 {
-		if xid := int32(binary.BigEndian.Uint32(body)); xid != xidNotification {
-			w.hear(t.sent, xid)
-		}
+	if len(body) < answerHeader {
+		return false
+	}
+	if xid := int32(binary.BigEndian.Uint32(body)); xid != xidNotification {
+		w.hear(t.sent, xid)
+		w.zxid = max(w.zxid, int64(binary.BigEndian.Uint64(body[answerZxid:])))
 	}
 	return false
 }

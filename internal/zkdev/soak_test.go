@@ -30,7 +30,7 @@ func TestHundredClients(t *testing.T) {
 	for i := range count {
 		clients.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(i), 7))
-			c := dialRaw(t, s.Addr(), longSession)
+			c := beginSession(t, s.Addr())
 			for time.Now().Before(end) {
 				if !soakStep(s, c, rng) {
 					c = c.replacement(s.Addr())
@@ -72,7 +72,19 @@ func (c *rawClient) replacement(addr string) *rawClient {
 		return again
 	}
 	again.net.Close()
-	return dialRaw(c.t, addr, longSession)
+	return beginSession(c.t, addr)
+}
+
+// beginSession tries until it has a session: another client may drop the connection
+// before the answer has come.
+func beginSession(t testing.TB, addr string) *rawClient {
+	for {
+		c := dialTCP(t, addr)
+		if c.connect(connectRequest{timeout: int32(longSession.Milliseconds())}) == nil {
+			return c
+		}
+		c.net.Close()
+	}
 }
 
 // soakStep makes one request, and reports false if the connection has ended.
