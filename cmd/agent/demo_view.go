@@ -207,7 +207,10 @@ func (v *view) queue(ctx context.Context) []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	turn, waiting := "nobody", "nobody"
+	turn, waiting := "nobody just now", "nobody"
+	if v.last.Turn > 0 {
+		turn += "; " + v.last.Agent + " had it last"
+	}
 	if s.Holder != nil {
 		turn = s.Holder.Agent
 	}

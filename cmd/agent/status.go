@@ -118,7 +118,7 @@ func describe(s fleet.Status) string {
 		fmt.Fprintf(&b, "head    turn %d, %d bytes, by %s %s ago\n", s.Head.Turn, s.Head.Offset, s.Head.Agent, ago(s.Head.At))
 	}
 	if s.Holder == nil {
-		fmt.Fprintln(&b, "turn    nobody")
+		fmt.Fprintln(&b, "turn    nobody just now")
 	} else {
 		fmt.Fprintf(&b, "turn    %s\n", line(*s.Holder, ago))
 	}
