@@ -81,6 +81,9 @@ func runVerify(cmd *cobra.Command, c config.Config, file string, opts verifyOpti
 	if err != nil {
 		return err
 	}
+	if ask.Head != nil && !report.Headed {
+		fmt.Fprintf(cmd.ErrOrStderr(), "agent: fleet %s has no head in ZooKeeper, so the file was judged by itself\n", c.Fleet)
+	}
 	if opts.json {
 		err = json.NewEncoder(cmd.OutOrStdout()).Encode(report)
 	} else {

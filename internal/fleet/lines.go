@@ -56,8 +56,12 @@ func (l *Lines) read(r *bufio.Reader) {
 			return
 		}
 		record := bytes.Clone(bytes.TrimSuffix(line, []byte("\n")))
-		if err := frame.CheckRecord(record); err != nil {
-			l.finish(&RecordError{Line: n, Err: err})
+		refused := frame.CheckRecord(record)
+		if errors.Is(err, bufio.ErrBufferFull) { // the rest of it was not read
+			refused = fmt.Errorf("a record of more than %d bytes", frame.MaxRecord)
+		}
+		if refused != nil {
+			l.finish(&RecordError{Line: n, Err: refused})
 			return
 		}
 		if !l.add(record) {

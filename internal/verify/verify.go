@@ -33,6 +33,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,29 +62,22 @@ type Options struct {
 // File judges the file at path. What is wrong with the data is in the report; the
 // error is for what keeps it from being read.
 func File(ctx context.Context, path string, opt Options) (Report, error) {
-	// The logs first, see Options.Head.
-	acks, err := openLedger(opt.Acks)
-	if err != nil {
-		return Report{}, err
-	}
-	defer acks.close()
-	head, err := askHead(ctx, opt)
-	if err != nil {
-		return Report{}, err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return Report{}, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return Report{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return Report{}, fmt.Errorf("verify %s: it is not a regular file; give the data file itself", path)
-	}
-	report, err := judge(ctx, f, info.Size(), head, acks, opt)
+	var f *os.File
+	defer func() { _ = f.Close() }() // only read; nil when it was never opened
+	report, err := judge(ctx, opt, func() (io.ReaderAt, int64, error) {
+		var err error
+		if f, err = os.Open(path); err != nil {
+			return nil, 0, err
+		}
+		info, err := f.Stat()
+		if err == nil && !info.Mode().IsRegular() {
+			err = errors.New("it is not a regular file; give the data file itself")
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		return f, info.Size(), nil
+	})
 	report.File = path
 	if err != nil {
 		return report, fmt.Errorf("verify %s: %w", path, err)
@@ -93,6 +87,12 @@ func File(ctx context.Context, path string, opt Options) (Report, error) {
 
 // Reader judges size bytes of r like File.
 func Reader(ctx context.Context, r io.ReaderAt, size int64, opt Options) (Report, error) {
+	return judge(ctx, opt, func() (io.ReaderAt, int64, error) { return r, size, nil })
+}
+
+// judge opens the logs, asks for head and opens the file, in this order; see
+// Options.Head.
+func judge(ctx context.Context, opt Options, open func() (io.ReaderAt, int64, error)) (Report, error) {
 	acks, err := openLedger(opt.Acks)
 	if err != nil {
 		return Report{}, err
@@ -102,7 +102,22 @@ func Reader(ctx context.Context, r io.ReaderAt, size int64, opt Options) (Report
 	if err != nil {
 		return Report{}, err
 	}
-	return judge(ctx, r, size, head, acks, opt)
+	r, size, err := open()
+	if err != nil {
+		return Report{}, err
+	}
+	s := newScan(ctx, r, size, head, acks, opt)
+	defer s.ahead.stop()
+	if err := acks.start(s); err != nil {
+		return s.finish(), err
+	}
+	if err := s.run(); err != nil {
+		return s.finish(), err
+	}
+	s.checkOrder()
+	s.checkHead()
+	err = s.checkAcks()
+	return s.finish(), err
 }
 
 func askHead(ctx context.Context, opt Options) (*frame.Head, error) {
@@ -114,19 +129,4 @@ func askHead(ctx context.Context, opt Options) (*frame.Head, error) {
 		return nil, fmt.Errorf("read head: %w", err)
 	}
 	return head, nil
-}
-
-func judge(ctx context.Context, r io.ReaderAt, size int64, head *frame.Head, acks *ledger, opt Options) (Report, error) {
-	s := newScan(ctx, r, size, head, acks, opt)
-	defer s.ahead.stop()
-	if err := acks.start(s); err != nil {
-		return s.finish(), err
-	}
-	if err := s.run(); err != nil {
-		return s.finish(), err
-	}
-	s.checkOrder()
-	s.checkHead()
-	err := s.checkAcks()
-	return s.finish(), err
 }
