@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -22,8 +23,13 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
+type adoptOptions struct {
+	asPreamble bool
+	acceptLoss bool
+}
+
 func newAdopt() *cobra.Command {
-	var asPreamble bool
+	var opts adoptOptions
 	cmd := &cobra.Command{
 		Use:   "adopt",
 		Short: "Go on with a file that ZooKeeper does not know, or knows otherwise",
@@ -34,7 +40,8 @@ a log that existed before Turnstile: its bytes become a preamble and stay as the
 
 Nothing is dropped: what is not whole at the file's end is put aside in FILE.orphans.
 A file with faults in its middle is refused (exit 3), unless --as-preamble takes all of
-it as bytes that no frame vouches for.`,
+it as bytes that no frame vouches for. A file that lacks turns which ZooKeeper or the
+fence knows to be committed is refused (exit 6), unless --accept-loss.`,
 		Example: `  agent adopt --data /data/data.txt
   agent adopt --data old.log --fleet audit`,
 		Args: cobra.NoArgs,
@@ -43,16 +50,17 @@ it as bytes that no frame vouches for.`,
 			if err != nil {
 				return err
 			}
-			return adopt(cmd, c, asPreamble)
+			return adopt(cmd, c, opts)
 		},
 	}
 	config.Flags(cmd.Flags(), "zookeeper", "fleet", "data", "turn.fence_timeout", "log")
-	cmd.Flags().BoolVar(&asPreamble, "as-preamble", false, "take the whole file as bytes that no frame covers, faults and all")
+	cmd.Flags().BoolVar(&opts.acceptLoss, "accept-loss", false, "adopt a file that lacks turns which were committed")
+	cmd.Flags().BoolVar(&opts.asPreamble, "as-preamble", false, "take the whole file as bytes that no frame covers, faults and all")
 	return cmd
 }
 
 // adopt takes the turn like any agent, so that nobody writes meanwhile.
-func adopt(cmd *cobra.Command, c config.Config, asPreamble bool) error {
+func adopt(cmd *cobra.Command, c config.Config, opts adoptOptions) error {
 	ctx, log := cmd.Context(), newLog(c.Log, cmd.ErrOrStderr())
 	host, err := os.Hostname()
 	if err != nil {
@@ -80,7 +88,10 @@ func adopt(cmd *cobra.Command, c config.Config, asPreamble bool) error {
 			return err
 		}
 		defer hold.Release()
-		basis, err := survey(cmd, c.Data.File, asPreamble, log)
+		basis, known, err := survey(cmd, c.Data.File, opts.asPreamble, log)
+		if err == nil && !opts.acceptLoss && !opts.asPreamble {
+			err = checkLoss(hold.Head(), c.Data.File, basis, known)
+		}
 		if err != nil {
 			return err
 		}
@@ -97,42 +108,68 @@ func adopt(cmd *cobra.Command, c config.Config, asPreamble bool) error {
 	})
 }
 
-// survey has the verifier judge the file, and finds where to go on.
-func survey(cmd *cobra.Command, path string, asPreamble bool, log *zap.Logger) (writer.Basis, error) {
+// checkLoss refuses a file in which committed turns are missing: more likely than not
+// it is the wrong one. known are the incarnations in it.
+func checkLoss(data []byte, path string, basis writer.Basis, known []uuid.UUID) error {
+	lost := func(turn uint64, who string) error {
+		return &writer.RefusedError{
+			Why:  fmt.Sprintf("%s knows that turn %d was committed, and %s does not hold it", who, turn, path),
+			Next: "nothing was changed. If this is not the fleet's file, give the right path (--data) or another fleet (--fleet); if those turns are really lost, --accept-loss goes on without them",
+		}
+	}
+	if data != nil {
+		head, err := frame.ParseHead(data)
+		if err != nil {
+			return err
+		}
+		if head.Turn > 0 && (!slices.Contains(known, head.Incarnation) || basis.End < head.Offset) {
+			return lost(head.Turn, "ZooKeeper")
+		}
+	}
+	if turn, offset, ok := writer.LastCommit(path); ok && turn > 0 && basis.End < offset {
+		return lost(turn, "the fence")
+	}
+	return nil
+}
+
+// survey has the verifier judge the file, and finds where to go on, and which
+// incarnations are in it.
+func survey(cmd *cobra.Command, path string, asPreamble bool, log *zap.Logger) (writer.Basis, []uuid.UUID, error) {
 	a := writer.Basis{Next: frame.Incarnation{ID: uuid.New(), From: 1}}
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
-		return a, nil
+		return a, nil, nil
 	}
 	if err != nil {
-		return a, err
+		return a, nil, err
 	}
 	framed, err := holdsFrames(cmd.Context(), path)
 	if err != nil {
-		return a, err
+		return a, nil, err
 	}
 	if asPreamble || !framed {
-		return preamble(path, a)
+		a, err = preamble(path, a)
+		return a, nil, err
 	}
 	report, err := verify.File(cmd.Context(), path, verify.Options{})
 	if err != nil {
-		return a, err
+		return a, nil, err
 	}
 	a.Size = report.Size
 	a.Next.From, a.Sum, a.End = report.Sound.Turn+1, &report.Sound.Sum, report.Sound.End
 	tail := a.Size - a.End
 	if report.OK() {
-		return a, nil
+		return a, report.Incarnations, nil
 	}
 	if a.End == 0 || tail > frame.MaxLine+frame.MaxBytes || report.Findings[0].Kind != verify.Torn || len(report.Findings) > 1 {
 		if err := report.Write(cmd.ErrOrStderr(), isTerminal(cmd.ErrOrStderr())); err != nil {
-			return a, err
+			return a, nil, err
 		}
 		fmt.Fprintln(cmd.ErrOrStderr(), "agent: not adopted: more is wrong than an unfinished end; --as-preamble takes the file as it is, faults and all")
-		return a, silentError{exitFaults}
+		return a, nil, silentError{exitFaults}
 	}
 	log.Warn("the file's end is not whole and will be put aside", zap.Int64("bytes", tail))
-	return a, nil
+	return a, report.Incarnations, nil
 }
 
 // holdsFrames tells whether any line of the file is a header of ours.

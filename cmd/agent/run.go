@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
@@ -103,6 +105,9 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 	}
 	var acks *fleet.AckLog
 	if opts.ackLog != "" {
+		if err := notOurs(opts.ackLog, c.Data.File); err != nil {
+			return usageError{err}
+		}
 		if acks, err = fleet.OpenAckLog(opts.ackLog); err != nil {
 			return usageError{fmt.Errorf("--ack-log: %w", err)}
 		}
@@ -129,7 +134,12 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 // conclude says how it ended, and that nothing was dropped in silence.
 func conclude(agent *fleet.Agent, source fleet.Source, err error, log *zap.Logger) error {
 	turns, records := agent.Acknowledged()
-	log.Info("ended", zap.String("agent", agent.Called()), zap.Int("turns", turns), zap.Int("records", records))
+	if agent.Called() != "" {
+		log.Info("ended", zap.String("agent", agent.Called()), zap.Int("turns", turns), zap.Int("records", records))
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("%w; nothing committed is lost: make room, then start the agent again", err)
+	}
 	if n := source.Pending(); n > 0 {
 		lost := fmt.Errorf("%d records were read and not acknowledged: they are not known to be in the file", n)
 		return errors.Join(err, lost)
@@ -142,7 +152,20 @@ func newSource(in io.Reader, c config.Config, opts runOptions, name func() strin
 		lines := fleet.NewLines(in, c.Turn.MaxRecords, c.Turn.MaxBytes)
 		return lines, lines.Stop
 	}
-	return &fleet.Ticker{Agent: name, Lines: c.Turn.Lines, Pace: c.Turn.Pace, Turns: opts.turns}, func() {}
+	return &fleet.Ticker{Agent: name, Lines: c.Turn.Lines, Bytes: c.Turn.MaxBytes, Pace: c.Turn.Pace, Turns: opts.turns}, func() {}
+}
+
+// notOurs refuses an acknowledgement log that would be the data file or its fence.
+func notOurs(log, data string) error {
+	abs, err := filepath.Abs(log)
+	if err != nil {
+		return err
+	}
+	file, err := filepath.Abs(data)
+	if err == nil && (abs == file || abs == file+".fence") {
+		err = fmt.Errorf("--ack-log %q is the data file or its fence; give a file of its own", log)
+	}
+	return err
 }
 
 // checkDataFile finds out before anything else what a person has to mend: a path
@@ -154,6 +177,11 @@ func checkDataFile(path string, open func(string) (*writer.File, error)) error {
 	}
 	if info, err := os.Lstat(path); err == nil && info.IsDir() {
 		return usageError{fmt.Errorf("data.file %q: that is a directory; give the path of a file in it", path)}
+	}
+	if f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0); err == nil {
+		f.Close()
+	} else if errors.Is(err, os.ErrPermission) {
+		return usageError{fmt.Errorf("data.file %q: the file cannot be written; make it writable for user %d", path, os.Getuid())}
 	}
 	probe, err := os.CreateTemp(dir, ".turnstile-*")
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/verify"
+	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
 type verifyOptions struct {
@@ -69,6 +70,9 @@ func runVerify(cmd *cobra.Command, c config.Config, file string, opts verifyOpti
 			return head, err
 		}
 	}
+	if turn, offset, ok := writer.LastCommit(file); ok {
+		ask.Receipt = &verify.Receipt{Turn: turn, Offset: offset}
+	}
 	bar := &progressBar{out: cmd.ErrOrStderr(), start: time.Now()}
 	if isTerminal(bar.out) {
 		ask.Progress = bar.show
@@ -80,9 +84,6 @@ func runVerify(cmd *cobra.Command, c config.Config, file string, opts verifyOpti
 	}
 	if err != nil {
 		return err
-	}
-	if ask.Head != nil && !report.Headed {
-		fmt.Fprintf(cmd.ErrOrStderr(), "agent: fleet %s has no head in ZooKeeper, so the file was judged by itself\n", c.Fleet)
 	}
 	if opts.json {
 		err = json.NewEncoder(cmd.OutOrStdout()).Encode(report)

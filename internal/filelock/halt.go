@@ -23,7 +23,7 @@ type Halt struct {
 type HaltedError struct{ Halt }
 
 func (e *HaltedError) Error() string {
-	return fmt.Sprintf("%v since %s by %s: %s", ErrHalted, e.When.Format(time.RFC3339), e.Who, e.Why)
+	return fmt.Sprintf("%v since %s by %s: %s; mend the cause, then `agent resume`", ErrHalted, e.When.Format(time.RFC3339), e.Who, e.Why)
 }
 
 func (e *HaltedError) Unwrap() error { return ErrHalted }
@@ -38,9 +38,9 @@ func CheckHalt(ctx context.Context, sess *session.Session, root Root) error {
 		return fmt.Errorf("look for a halt: %w", err)
 	}
 	halted := &HaltedError{}
-	if json.Unmarshal(node.Data, &halted.Halt) != nil {
+	if json.Unmarshal(node.Data, &halted.Halt) != nil || halted.When.IsZero() {
 		// Somebody made the node by hand. The fleet is halted all the same.
-		halted.Halt = Halt{Why: string(node.Data), Who: "someone", When: time.UnixMilli(node.Stat.Ctime)}
+		halted.Halt = Halt{Why: string(node.Data), Who: "someone", When: time.UnixMilli(node.Stat.Ctime).UTC()}
 	}
 	return halted
 }

@@ -27,6 +27,14 @@ func OpenAckLog(path string) (*AckLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the acknowledgement log: %w", err)
 	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s is in use by another process: give each agent an acknowledgement log of its own", path)
+	}
+	if err := mustBeAckLog(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s %w: nothing was changed; give the path of a new file or of an acknowledgement log", path, err)
+	}
 	end, err := endOfLastLine(f)
 	if err == nil {
 		err = f.Truncate(end)
@@ -39,6 +47,23 @@ func OpenAckLog(path string) (*AckLog, error) {
 		return nil, fmt.Errorf("open the acknowledgement log: %w", err)
 	}
 	return &AckLog{file: f}, nil
+}
+
+// mustBeAckLog refuses a file that holds anything but what we write.
+func mustBeAckLog(f *os.File) error {
+	begin := make([]byte, frame.MaxLine)
+	n, err := f.ReadAt(begin, 0)
+	if n == 0 && errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	line, _, _ := bytes.Cut(begin[:n], []byte("\n"))
+	if _, err := frame.ParseAckRun(line); err != nil {
+		return errors.New("is no acknowledgement log")
+	}
+	return nil
 }
 
 // endOfLastLine is the offset just behind the last newline, 0 when there is none.

@@ -88,7 +88,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, session.ErrExpired) || !first && errors.Is(err, session.ErrUnavailable):
-			a.Log.Warn("not writing: no ZooKeeper session, asking for a new one", zap.Error(err))
+			a.Log.Warn("not writing: fenced off without a ZooKeeper session, asking for a new one", zap.Error(err))
 		default:
 			return err
 		}
@@ -136,7 +136,7 @@ func (a *Agent) enter(ctx context.Context, sess *session.Session) (*filelock.Que
 	if err := filelock.Ensure(ctx, sess, a.Root); err != nil {
 		return nil, err
 	}
-	name, err := register(ctx, sess, a.Root, a.Name, a.name, member{Member: me, Run: a.run})
+	name, err := a.register(ctx, sess, member{Member: me, Run: a.run})
 	if err != nil {
 		return nil, err
 	}

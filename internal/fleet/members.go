@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-zookeeper/zk"
+	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/session"
@@ -31,7 +32,8 @@ var ErrNameTaken = errors.New("the agent's name is taken")
 // asked for, or if none was, the one had before, or the lowest free agent-N. It goes
 // when the session ends. The agent that has the name asked for may have died just now:
 // its session is given the time to expire.
-func register(ctx context.Context, sess *session.Session, root filelock.Root, asked, before string, me member) (name string, err error) {
+func (a *Agent) register(ctx context.Context, sess *session.Session, me member) (name string, err error) {
+	asked, before := a.Name, a.name
 	patience, cancel := context.WithTimeout(ctx, 2*sess.Timeout())
 	defer cancel()
 	for n := 0; ; n++ {
@@ -46,9 +48,10 @@ func register(ctx context.Context, sess *session.Session, root filelock.Root, as
 			continue
 		}
 		me.Agent = name
-		node := path.Join(root.Agents(), name)
+		node := path.Join(a.Root.Agents(), name)
 		taken, err := claim(ctx, sess, node, me)
 		if err == nil && taken != nil && asked != "" {
+			a.Log.Info("the agent's name is taken, waiting in case its owner has just died", zap.String("agent", name), zap.String("host", taken.Host))
 			err = waitGone(patience, sess, node)
 			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 				err = fmt.Errorf("%w by host %s since %s; give this one another agent.name, or none", ErrNameTaken, taken.Host, taken.Since.Format(time.RFC3339))

@@ -35,10 +35,11 @@ func (a *Agent) settle(ctx context.Context, queue *filelock.Queue) error {
 		return err
 	}
 	a.doubt = nil
-	a.Log.Info("settled", zap.Uint64("turn", d.out.Head.Turn), zap.Bool("committed", happened))
 	if !happened {
+		a.Log.Warn("fenced: our turn was not committed, its records are for another turn", zap.Uint64("turn", d.out.Head.Turn))
 		return nil
 	}
+	a.Log.Info("settled: our turn was committed", zap.Uint64("turn", d.out.Head.Turn))
 	return a.acknowledge(ctx, d.out, d.records)
 }
 

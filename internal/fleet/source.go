@@ -39,7 +39,8 @@ func (e *RecordError) Unwrap() error { return e.Err }
 // Ticker is a source for show: every turn has a few lines that say who wrote them.
 type Ticker struct {
 	Agent func() string // asked at each turn
-	Lines int           // a turn
+	Lines int           // a turn, at most
+	Bytes int           // a turn, at most; 0: no bound
 	Pace  time.Duration // from one turn's records to the next's; 0: as fast as it goes
 	Turns int           // how many, 0: no end
 
@@ -66,11 +67,15 @@ func (t *Ticker) Wait(ctx context.Context) error {
 }
 
 func (t *Ticker) Take(turn uint64) [][]byte {
-	now := time.Now()
-	records := make([][]byte, t.Lines)
-	for i := range records {
-		records[i] = fmt.Appendf(nil, "%s  %s  turn %d  line %d of %d",
-			now.UTC().Format("2006-01-02 15:04:05.000"), t.Agent(), turn, i+1, t.Lines)
+	now := time.Now().UTC().Format("2006-01-02 15:04:05.000")
+	var records [][]byte
+	size := 0
+	for i := range t.Lines {
+		r := fmt.Appendf(nil, "%s  %s  turn %d  line %d of %d", now, t.Agent(), turn, i+1, t.Lines)
+		if size += len(r) + 1; t.Bytes > 0 && size > t.Bytes && i > 0 {
+			break
+		}
+		records = append(records, r)
 	}
 	return records
 }

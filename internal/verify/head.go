@@ -7,11 +7,29 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
 
+// checkReceipt holds file and head to what the volume knows of them.
+func (s *scan) checkReceipt(r *Receipt) {
+	switch {
+	case r == nil:
+	case s.size < r.Offset:
+		s.find(Finding{Kind: Lost, Offset: s.size, Turn: r.Turn},
+			"the fence beside the file says that turn %d was committed and ends at byte %d: %s are gone.", r.Turn, r.Offset, count(r.Offset-s.size, "byte"))
+	case s.head != nil && s.head.Turn < r.Turn:
+		s.find(Finding{Kind: Mismatch, Offset: s.head.Offset, Turn: r.Turn},
+			"head says turn %d, but the fence beside the file says that turn %d was committed: ZooKeeper went back in time.", s.head.Turn, r.Turn)
+	}
+}
+
 // checkHead compares what was read with head, which judges how far the file is
-// committed.
-func (s *scan) checkHead() {
+// committed. That there is none, when it was asked for, is a finding if there are
+// turns that it should know.
+func (s *scan) checkHead(asked bool) {
 	switch d := s.head; {
 	case d == nil:
+		if asked && s.Turns > 0 {
+			s.find(Finding{Kind: Mismatch, Offset: s.size},
+				"ZooKeeper has no head for this fleet: it was wiped, or the file is another fleet's.")
+		}
 		return
 	case s.size < d.Offset:
 		s.lostToHead(d)
@@ -75,13 +93,14 @@ func (s *scan) noteTail() {
 		return
 	}
 	f := Finding{Kind: Uncommitted, Offset: s.head.Offset}
-	text := fmt.Sprintf("%s after head that are not committed: a turn being written, or left by an agent that died; the next turn sets them aside.",
-		count(n, "byte"))
+	what := "being written, or left by an agent that died"
 	if p, ok, err := s.peek.piece(s.head.Offset); err == nil && ok && p.inc == nil {
 		f.Turn = p.Turn
-		text = fmt.Sprintf("%s after head that are not committed: turn %d of %s is being written, or its agent died; the next turn sets them aside.",
-			count(n, "byte"), p.Turn, p.Agent)
+		what = fmt.Sprintf("turn %d of %s, which is being written, or its agent died", p.Turn, p.Agent)
+		if p.end < s.size {
+			what = fmt.Sprintf("turn %d of %s and more, written since head was read", p.Turn, p.Agent)
+		}
 	}
-	f.Text = text
+	f.Text = fmt.Sprintf("%s after head, not judged: %s.", count(n, "byte"), what)
 	s.Notes = append(s.Notes, f)
 }

@@ -189,3 +189,37 @@ func TestCancelledInTheMiddle(t *testing.T) {
 		t.Fatal("it does not end")
 	}
 }
+
+func TestWhatTheVolumeKnowsIsHeldAgainstHeadAndFile(t *testing.T) {
+	h := ordinary(4)
+	now, before := h.head, h.head
+	before.Turn--
+	before.Offset = int64(h.turns[3].start)
+	for name, c := range map[string]struct {
+		asked   bool
+		head    *frame.Head
+		receipt Receipt
+		want    Kind
+	}{
+		"all agree":                 {true, &now, Receipt{now.Turn, now.Offset}, ""},
+		"a receipt not yet written": {true, &now, Receipt{before.Turn, before.Offset}, ""},
+		"ZooKeeper went back":       {true, &before, Receipt{now.Turn, now.Offset}, Mismatch},
+		"ZooKeeper was wiped":       {true, nil, Receipt{now.Turn, now.Offset}, Mismatch},
+		"no ZooKeeper to ask":       {false, nil, Receipt{now.Turn, now.Offset}, ""},
+		"the file is shorter":       {false, nil, Receipt{now.Turn + 1, now.Offset + 1}, Lost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opt := Options{Receipt: &c.receipt}
+			if c.asked {
+				opt.Head = func(context.Context) (*frame.Head, error) { return c.head, nil }
+			}
+			r, err := Reader(t.Context(), bytes.NewReader(h.data), int64(len(h.data)), opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want == "" && !r.OK() || c.want != "" && !slices.Contains(kinds(r), c.want) {
+				t.Errorf("want %q, got %s", c.want, told(r))
+			}
+		})
+	}
+}

@@ -51,12 +51,21 @@ type Options struct {
 	// size is: so everything acknowledged is under head and everything under head
 	// is in the file, even while a fleet goes on writing.
 	Head func(context.Context) (*frame.Head, error)
+	// Receipt, when set, is the last turn that the volume itself knows to be committed,
+	// read before Head is called.
+	Receipt *Receipt
 	// Acks names acknowledgement logs, or directories that hold nothing else.
 	Acks []string
 	// Progress, when set, is told now and then how many bytes are judged.
 	Progress func(done, total int64)
 	// MaxFindings is how many findings the report keeps; all are counted.
 	MaxFindings int
+}
+
+// Receipt says that a turn was committed, and where it ends.
+type Receipt struct {
+	Turn   uint64
+	Offset int64
 }
 
 // File judges the file at path. What is wrong with the data is in the report; the
@@ -115,7 +124,8 @@ func judge(ctx context.Context, opt Options, open func() (io.ReaderAt, int64, er
 		return s.finish(), err
 	}
 	s.checkOrder()
-	s.checkHead()
+	s.checkReceipt(opt.Receipt)
+	s.checkHead(opt.Head != nil)
 	err = s.checkAcks()
 	return s.finish(), err
 }

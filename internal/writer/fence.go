@@ -26,6 +26,7 @@ type record struct {
 	Turn        uint64      `json:"turn"`   // the receipt: the last turn known to be committed
 	Offset      int64       `json:"offset"` // and where it ends
 	Agent       string      `json:"agent"`  // who was admitted, for people
+	Host        string      `json:"host"`
 	PID         int         `json:"pid"`
 }
 
@@ -51,7 +52,9 @@ func decode(b []byte) (record, error) {
 	return r, json.Unmarshal(text, &r)
 }
 
-func (f *File) fencePath() string { return f.path + ".fence" }
+const fenceSuffix = ".fence"
+
+func (f *File) fencePath() string { return f.path + fenceSuffix }
 
 // inside runs do under the fence's flock.
 func (f *File) inside(ctx context.Context, do func() error) error {
@@ -115,7 +118,7 @@ func (f *File) lastAdmitted() string {
 	if err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("%s, pid %d, token %v", r.Agent, r.PID, r.Token)
+	return fmt.Sprintf("%s on host %s, pid %d, token %v", r.Agent, r.Host, r.PID, r.Token)
 }
 
 // errBlank is a fence that was created and never written, or not to the disk.
@@ -138,11 +141,22 @@ func (f *File) readFence() (record, error) {
 }
 
 func (f *File) writeFence(r record) error {
-	r.Agent, r.PID = f.agent, os.Getpid()
+	r.Agent, r.Host, r.PID = f.agent, f.host, os.Getpid()
 	if _, err := f.fence.WriteAt(r.encode(), 0); err != nil {
 		return fmt.Errorf("write the fence: %w", err)
 	}
 	return nil
+}
+
+// LastCommit reads, without a turn, what the fence of the file at path knows to be
+// committed: the turn and where it ends. ok is false when there is no fence to read.
+func LastCommit(path string) (turn uint64, offset int64, ok bool) {
+	text, err := os.ReadFile(path + fenceSuffix)
+	if err != nil {
+		return 0, 0, false
+	}
+	r, err := decode(text)
+	return r.Turn, r.Offset, err == nil
 }
 
 // admit decides whether the holder of token may come in, and returns what the fence

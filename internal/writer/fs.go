@@ -19,6 +19,8 @@ type FS interface {
 	Lstat(name string) (Info, error)
 	// Mkdir makes a directory; one that is there already is no error.
 	Mkdir(name string) error
+	// Remove removes a file.
+	Remove(name string) error
 	// SyncDir must not return nil until the directory's entries are on disk.
 	SyncDir(name string) error
 }
@@ -76,6 +78,8 @@ func (OS) Mkdir(name string) error {
 	}
 	return nil
 }
+
+func (OS) Remove(name string) error { return os.Remove(name) }
 
 func (OS) SyncDir(name string) error {
 	dir, err := os.Open(filepath.Clean(name))

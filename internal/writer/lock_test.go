@@ -76,7 +76,7 @@ func TestItWaitsComplainsAndGivesUpInTime(t *testing.T) {
 			t.Errorf("gave up after %v", took)
 		}
 		warnings := said.All()
-		if len(warnings) != 1 || !strings.Contains(fmt.Sprint(warnings[0].ContextMap()), "agent-1, pid") {
+		if len(warnings) != 1 || !strings.Contains(fmt.Sprint(warnings[0].ContextMap()), "agent-1 on host") {
 			t.Fatalf("warned %v", warnings)
 		}
 		if after := warnings[0].Time.Sub(start); after < 2*time.Second || after > 3*time.Second {

@@ -135,6 +135,16 @@ func (m *memFS) Mkdir(name string) error {
 	return nil
 }
 
+func (m *memFS) Remove(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, err := m.step("remove", name); err != nil {
+		return err
+	}
+	delete(m.live, name)
+	return nil
+}
+
 func (m *memFS) SyncDir(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

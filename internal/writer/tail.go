@@ -129,7 +129,11 @@ func (f *File) copyOut(name string, from, size int64) (orphan string, err error)
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, out.Close()) }()
+	defer func() {
+		if err = errors.Join(err, out.Close()); err != nil {
+			_ = f.fs.Remove(orphan) // half a copy, of what is still in the file
+		}
+	}()
 	if n, err := io.Copy(out, io.NewSectionReader(f.data, from, size)); err != nil || n < size {
 		return "", errors.Join(err, fmt.Errorf("copied %d of %d bytes", n, size))
 	}

@@ -68,7 +68,7 @@ func (e *RefusedError) Error() string { return fmt.Sprintf("%v: %s; %s", ErrRefu
 func (e *RefusedError) Unwrap() error { return ErrRefused }
 
 const (
-	nextAdopt = "nothing was changed; find out what happened, then `agent adopt` verifies the file and goes on from what it holds"
+	nextAdopt = "nothing was changed. If this is another file than the fleet's, give it a fleet of its own (--fleet) or the right path (--data); if it is the fleet's, find out what happened, then `agent adopt` verifies it and goes on from what it holds"
 	nextPath  = "nothing was changed; give data.file the path of the file itself"
 )
 
@@ -84,10 +84,11 @@ type Options struct {
 // File is the shared file with its fence. Its methods must not be called at the
 // same time.
 type File struct {
-	path, agent string
-	wait        time.Duration
-	fs          FS
-	log         *zap.Logger
+	path, agent, host string
+
+	wait time.Duration
+	fs   FS
+	log  *zap.Logger
 
 	data, fence Handle // opened at the first turn, kept since
 	frame       []byte // reused
@@ -99,7 +100,11 @@ func Open(opts Options) (*File, error) {
 	if err := frame.CheckAgent(opts.Agent); err != nil {
 		return nil, err
 	}
-	f := &File{path: opts.Path, agent: opts.Agent, wait: opts.Wait, fs: opts.FS, log: opts.Log}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	f := &File{path: opts.Path, agent: opts.Agent, host: host, wait: opts.Wait, fs: opts.FS, log: opts.Log}
 	if f.log == nil {
 		f.log = zap.NewNop()
 	}
