@@ -11,7 +11,6 @@ require (
 	github.com/spf13/viper v1.21.0
 	go.uber.org/zap v1.28.0
 	go.yaml.in/yaml/v3 v3.0.4
-	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 )
 
