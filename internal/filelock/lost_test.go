@@ -1,13 +1,17 @@
 package filelock_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/internal/zktest"
 )
 
 func TestEvictEndsTheHold(t *testing.T) {
@@ -73,6 +77,29 @@ func TestAWaiterWithoutAPlaceDoesNotTakeTheTurn(t *testing.T) {
 		t.Error("a hold without a place")
 	}
 	f.wantAgents("c")
+}
+
+// The last moment: nobody is before us any more, and our own place goes just before
+// head is read.
+func TestAPlaceRemovedWhileHeadIsReadIsLost(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	hold, b := f.member("a").hold(), f.member("b")
+	waits := b.waits(b.join())
+	place := f.placeOf("b")
+	var once sync.Once
+	b.proxy.OnRequest(func(p []byte) bool {
+		if zktest.Op(p) == zktest.OpGetData && bytes.HasSuffix(p[:len(p)-1], []byte("/head")) {
+			once.Do(func() { f.evict(place) })
+		}
+		return true
+	})
+	f.commit(hold, fmt.Sprintf(`{"token":"0x%x"}`, hold.Token()), false)
+	got := f.get(waits)
+	is(t, "wait", got.err, filelock.ErrLost)
+	if got.hold != nil {
+		t.Error("a hold without a place")
+	}
 }
 
 func TestAPlaceRemovedBeforeWaitIsLost(t *testing.T) {
