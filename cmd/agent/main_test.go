@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,8 +34,10 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"flip":  flip,
-			"until": until,
+			"flip":    flip,
+			"until":   until,
+			"pick":    pick,
+			"records": records,
 		},
 	})
 }
@@ -82,4 +86,33 @@ func TestSettingsAgreeWithTheFormat(t *testing.T) {
 			t.Errorf("agent.name %q: settings say %v, the format %v", name, got, want)
 		}
 	}
+}
+
+// pick TO FROM RANGE… copies line ranges, such as 1-9.
+func pick(ts *testscript.TestScript, neg bool, args []string) {
+	text, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	var picked []byte
+	for _, r := range args[2:] {
+		var from, to int
+		if _, err := fmt.Sscanf(r, "%d-%d", &from, &to); err != nil {
+			ts.Fatalf("pick: %q is no range of lines", r)
+		}
+		picked = append(picked, bytes.Join(lines[from-1:to], nil)...)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), picked, 0o644))
+}
+
+// records TO FROM is grep -v '^#' FROM >TO.
+func records(ts *testscript.TestScript, neg bool, args []string) {
+	text, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	var kept []byte
+	for line := range bytes.Lines(text) {
+		if line[0] != '#' {
+			kept = append(kept, line...)
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), kept, 0o644))
 }
