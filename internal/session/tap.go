@@ -1,0 +1,209 @@
+package session
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"time"
+)
+
+// Packets are a 4-byte length and a body. A request's body begins with its xid,
+// an answer's too; the first packet of a connection is the connect request, whose
+// session ID lies after version (4), last zxid (8) and timeout (4), and the first
+// answer holds version (4), timeout (4) and session ID (8). Later, a request goes on
+// with its opcode and an answer with the zxid. (ZooKeeper's zookeeper.jute.)
+const (
+	connectRequestZxid = 4
+	connectRequestID   = 4 + 8 + 4
+	connectAnswerTime  = 4
+	connectAnswerID    = 4 + 4
+	opcodeAt           = 4
+	setWatchesZxid     = 4 + 4
+	answerZxid         = 4
+	answerHeader       = 4 + 8 + 4
+	xidNotification    = -1
+	opSetWatches       = 101
+)
+
+// tap is one TCP connection with wire reading along. The library writes one whole
+// packet a call and reads length and body in turn, from one goroutine each.
+//
+// It also keeps the newest zxid in the library's stead, which reads it in one goroutine
+// while it writes it in another when it reconnects with watches set: answers come to
+// the library without a zxid, and its requests get ours.
+type tap struct {
+	net.Conn
+	wire *wire
+
+	in       []byte                    // what was read of the packet under way, as far as we need it
+	inLeft   int                       // its bytes not yet read
+	asked    bool                      // the connect request was sent
+	attached bool                      // and granted; guarded by wire.mu
+	sent     map[int32][]time.Duration // by xid, oldest first; guarded by wire.mu
+}
+
+// Write passes one packet on, and remembers when.
+func (t *tap) Write(packet []byte) (int, error) {
+	if !t.asked {
+		t.asked = true
+		id := binary.BigEndian.Uint64(packet[4+connectRequestID:])
+		if have := t.wire.sessionID(); have != 0 && int64(id) != have {
+			t.wire.expire("ZooKeeper gave the session up")
+			return 0, errOneSession
+		}
+		t.note(0) // the connect answer is matched as xid 0, which the library never uses
+		return t.Conn.Write(t.wire.withZxid(packet, connectRequestZxid))
+	}
+	t.note(int32(binary.BigEndian.Uint32(packet[4:])))
+	if binary.BigEndian.Uint32(packet[4+opcodeAt:]) == opSetWatches {
+		packet = t.wire.withZxid(packet, setWatchesZxid)
+	}
+	return t.Conn.Write(packet)
+}
+
+// withZxid is packet with the newest zxid at an offset of its body.
+func (w *wire) withZxid(packet []byte, at int) []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	packet = bytes.Clone(packet)
+	binary.BigEndian.PutUint64(packet[4+at:], uint64(w.zxid))
+	return packet
+}
+
+func (t *tap) note(xid int32) {
+	t.wire.mu.Lock()
+	defer t.wire.mu.Unlock()
+	t.sent[xid] = append(t.sent[xid], t.wire.now())
+}
+
+// Read passes bytes on, and looks at each packet's beginning. An error of its own
+// breaks the connection.
+func (t *tap) Read(p []byte) (int, error) {
+	n, err := t.Conn.Read(p)
+	for rest := p[:n]; len(rest) > 0; {
+		var wrong error
+		if rest, wrong = t.follow(rest); wrong != nil {
+			t.wire.failed(wrong)
+			return 0, wrong
+		}
+	}
+	return n, err
+}
+
+// follow takes the next bytes of the stream and returns what it did not take.
+func (t *tap) follow(b []byte) ([]byte, error) {
+	if t.inLeft == 0 { // before a packet's body: collect its length
+		take := min(4-len(t.in), len(b))
+		t.in = append(t.in, b[:take]...)
+		if len(t.in) == 4 {
+			t.inLeft = int(binary.BigEndian.Uint32(t.in))
+			t.in = t.in[:0]
+			if t.inLeft > maxPacket { // the library would make room for it first
+				return nil, errPacket
+			}
+		}
+		return b[take:], nil
+	}
+	take := min(t.inLeft, len(b))
+	if room := answerHeader - len(t.in); room > 0 {
+		head := b[:min(room, take)]
+		at := len(t.in)
+		t.in = append(t.in, head...)
+		for i := range head {
+			if at+i >= answerZxid && at+i < answerZxid+8 && t.isAttached() {
+				head[i] = 0
+			}
+		}
+	}
+	t.inLeft -= take
+	if t.inLeft > 0 {
+		return b[take:], nil
+	}
+	another := t.answered(t.in)
+	t.in = t.in[:0]
+	if another {
+		t.wire.expire("ZooKeeper answered with another session")
+		return nil, errOneSession
+	}
+	return b[take:], nil
+}
+
+// answered learns from the beginning of a complete answer; true says that it is for
+// another session than ours.
+func (t *tap) answered(body []byte) (another bool) {
+	w := t.wire
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !t.attached {
+		if len(body) < connectAnswerID+8 {
+			return false
+		}
+		id := int64(binary.BigEndian.Uint64(body[connectAnswerID:]))
+		if id == 0 {
+			return false // refused; the library reports StateExpired
+		}
+		if w.id != 0 && id != w.id {
+			return true
+		}
+		w.id = id
+		w.granted = time.Duration(binary.BigEndian.Uint32(body[connectAnswerTime:])) * time.Millisecond
+		t.attached = true
+		w.count++
+		t.Conn.SetDeadline(time.Time{})
+		w.hear(t.sent, 0)
+		return false
+	}
+	if len(body) < answerHeader {
+		return false
+	}
+	if xid := int32(binary.BigEndian.Uint32(body)); xid != xidNotification {
+		w.hear(t.sent, xid)
+		w.zxid = max(w.zxid, int64(binary.BigEndian.Uint64(body[answerZxid:])))
+	}
+	return false
+}
+
+// Close ends the connection; the session may go on with another.
+func (t *tap) Close() error {
+	t.wire.mu.Lock()
+	t.attached = false
+	t.wire.mu.Unlock()
+	return t.Conn.Close()
+}
+
+// hear moves the deadline: the request that xid answers had reached a server.
+func (w *wire) hear(sent map[int32][]time.Duration, xid int32) {
+	times := sent[xid]
+	if len(times) == 0 {
+		return
+	}
+	w.heard = max(w.heard, times[0])
+	if len(times) == 1 {
+		delete(sent, xid)
+	} else {
+		sent[xid] = times[1:]
+	}
+}
+
+// Deadlines that the library sets during the handshake are longer than ours, and
+// it lifts them before the body is read.
+
+func (t *tap) SetReadDeadline(d time.Time) error {
+	if !t.isAttached() {
+		return nil
+	}
+	return t.Conn.SetReadDeadline(d)
+}
+
+func (t *tap) SetWriteDeadline(d time.Time) error {
+	if !t.isAttached() {
+		return nil
+	}
+	return t.Conn.SetWriteDeadline(d)
+}
+
+func (t *tap) isAttached() bool {
+	t.wire.mu.Lock()
+	defer t.wire.mu.Unlock()
+	return t.attached
+}
