@@ -197,18 +197,30 @@ func (s *Session) Close() {
 		if s.ctx.Err() != nil || !s.wire.connected() {
 			cut()
 		}
-		// The library must have no request when it is closed: it may answer one more
-		// often than its channel holds, and then never end.
-		s.requests.Wait()
+		// The library should have no request when it is closed: it may answer one more
+		// often than its channel holds, and then never end. It has requests of its own,
+		// so both waits are bounded; being closed, it lets go of ours.
+		answered := make(chan struct{})
+		go func() { s.requests.Wait(); close(answered) }()
+		within(2*goodbye, answered)
 		go s.conn.Close() // may wait out a second after the library's loop has ended
-		select {
-		case <-s.library:
-		case <-time.After(2 * goodbye):
-			s.log.Error("the ZooKeeper client does not end") // its re-setting of watches can do what is said above
+		if !within(2*goodbye, s.library) {
+			s.log.Error("the ZooKeeper client does not end")
 		}
 		cut()
+		<-answered
 		s.watchdog.Wait()
 	})
+}
+
+// within waits for done, but not for longer than the time given.
+func within(d time.Duration, done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	case <-time.After(d):
+		return false
+	}
 }
 
 // run runs a request in a goroutine that Close waits for; false when it is too late.
