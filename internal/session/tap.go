@@ -39,6 +39,7 @@ type tap struct {
 	inLeft   int                       // its bytes not yet read
 	asked    bool                      // the connect request was sent
 	attached bool                      // and granted; guarded by wire.mu
+	closed   bool                      // by the library; guarded by wire.mu
 	sent     map[int32][]time.Duration // by xid, oldest first; guarded by wire.mu
 }
 
@@ -166,7 +167,7 @@ func (t *tap) answered(body []byte) (another bool) {
 // Close ends the connection; the session may go on with another.
 func (t *tap) Close() error {
 	t.wire.mu.Lock()
-	t.attached = false
+	t.closed = true // and still attached: an answer may be on its way through Read
 	t.wire.mu.Unlock()
 	return t.Conn.Close()
 }

@@ -133,7 +133,7 @@ func (w *wire) connections() uint64 {
 func (w *wire) connected() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.open != nil && w.open.attached
+	return w.open != nil && w.open.attached && !w.open.closed
 }
 
 func (w *wire) lastFailure() string {

@@ -231,3 +231,22 @@ func TestARefusedReconnectChangesNothingOfTheSession(t *testing.T) {
 		t.Errorf("session %d, timeout %v, connected %v", p.ID(), p.Timeout(), p.wire.connected())
 	}
 }
+
+// The library closes a connection from one goroutine while another still reads from
+// it. What it reads then is an answer, not the grant of another session.
+func TestAnAnswerThatMeetsTheClosingOfItsConnectionEndsNoSession(t *testing.T) {
+	p := newPretend(t)
+	p.begin(7, 10*time.Second)
+	answer := packet(append(binary.BigEndian.AppendUint32(nil, 5), make([]byte, 30)...))
+	answer[4+answerZxid+7], answer[4+connectAnswerID+7] = 9, 9 // would pass for session 9
+	p.tap.Close()
+	for rest := answer; len(rest) > 0; {
+		var err error
+		if rest, err = p.tap.follow(rest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Err(); err != nil || p.ID() != 7 || p.wire.connected() {
+		t.Errorf("session %d, connected %v: %v", p.ID(), p.wire.connected(), err)
+	}
+}
