@@ -208,7 +208,7 @@ func (h *Hold) transact(ctx context.Context, ops []any) ([]zk.MultiResponse, err
 const resend = 5 * time.Millisecond
 
 // Release gives the turn up without a commit. It works though the caller's own
-// context has ended, and takes half a second at most.
+// context has ended, and takes less than a second.
 func (h *Hold) Release() {
 	h.end(context.Canceled)
 	h.place.Leave()

@@ -116,7 +116,7 @@ func remove(ctx context.Context, sess *session.Session, node string) error {
 }
 
 // Leave gives the place up, so that those behind move up at once. It works though
-// the caller's own context has ended, and takes half a second at most.
+// the caller's own context has ended, and takes less than a second.
 func (p *Place) Leave() {
 	p.queue.tidy(p.name)
 }
