@@ -1,11 +1,10 @@
 // Package internal_test holds the house to its plan: data flows one way, config →
-// session → filelock → writer → file, and the verifier trusts none of them.
+// session → queue → filelock → writer → file, and the verifier trusts none of them.
 package internal_test
 
 import (
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,15 +16,30 @@ const module = "github.com/turnstile-fleet/turnstile/"
 
 // mayImport is the table of docs/design.md: what each package may use of ours.
 var mayImport = map[string][]string{
-	"internal/config":   {},
-	"internal/session":  {},
-	"internal/filelock": {"internal/session"},
-	"internal/frame":    {},
-	"internal/writer":   {"internal/frame"},
-	"internal/fleet":    {"internal/filelock", "internal/writer", "internal/frame", "internal/session"},
-	"internal/verify":   {"internal/frame"},
-	"internal/zkdev":    {},
-	"internal/zktest":   {"internal/zkdev"},
+	"internal/config":            {},
+	"internal/session":           {},
+	"internal/queue":             {"internal/session"},
+	"internal/filelock":          {"internal/queue", "internal/session"},
+	"internal/lifeline":          {},
+	"internal/frame":             {},
+	"internal/writer":            {"internal/frame"},
+	"internal/fleet":             {"internal/queue", "internal/filelock", "internal/writer", "internal/frame", "internal/session"},
+	"internal/verify":            {"internal/frame"},
+	"internal/volume":            {"internal/writer"},
+	"internal/history":           {"internal/frame"},
+	"internal/sim":               {"internal/fleet", "internal/filelock", "internal/writer", "internal/frame", "internal/session", "internal/verify", "internal/history"},
+	"internal/zkdev":             {},
+	"internal/zktest":            {"internal/zkdev"},
+	"internal/child":             {},
+	"internal/audit":             {"internal/recipe/elect", "internal/queue", "internal/session", "internal/verify", "internal/frame"},
+	"internal/recipe":            {},
+	"internal/recipe/lock":       {"internal/recipe/ids", "internal/queue", "internal/session"},
+	"internal/recipe/ids":        {"internal/queue", "internal/session"},
+	"internal/recipe/elect":      {"internal/queue", "internal/session"},
+	"internal/recipe/barrier":    {"internal/queue", "internal/session"},
+	"internal/recipe/live":       {"internal/queue", "internal/session"},
+	"internal/recipe/inbox":      {"internal/queue", "internal/session", "internal/frame"},
+	"internal/recipe/recipetest": {"internal/queue", "internal/session", "internal/zktest"},
 }
 
 // because says why an edge that somebody may want is forbidden.
@@ -61,20 +75,26 @@ func TestPackagesImportOnlyWhatTheDesignAllows(t *testing.T) {
 // TestOnlyTestsUseTestHelpers keeps the test server out of the binary.
 func TestOnlyTestsUseTestHelpers(t *testing.T) {
 	for _, dir := range append(packages(t), "cmd/agent") {
-		if slices.Contains(imports(t, dir), "internal/zktest") {
-			t.Errorf("%s uses internal/zktest outside its tests", dir)
+		for _, helper := range []string{"internal/zktest", "internal/sim", "internal/history", "internal/recipe/recipetest"} {
+			if dir != "internal/sim" && dir != "internal/recipe/recipetest" && slices.Contains(imports(t, dir), helper) {
+				t.Errorf("%s uses %s outside its tests", dir, helper)
+			}
 		}
 	}
 }
 
 func packages(t *testing.T) (dirs []string) {
-	entries, err := os.ReadDir(".")
-	if err != nil {
-		t.Fatal(err)
+	files, err := filepath.Glob("*/*.go")
+	deeper, err2 := filepath.Glob("*/*/*.go")
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
 	}
-	for _, e := range entries {
-		if e.IsDir() {
-			dirs = append(dirs, "internal/"+e.Name())
+	for _, file := range append(files, deeper...) {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		if dir := "internal/" + filepath.Dir(file); !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
 		}
 	}
 	return dirs

@@ -79,7 +79,7 @@ func adopt(cmd *cobra.Command, c config.Config, opts adoptOptions) error {
 		if err := filelock.Ensure(ctx, sess, rootOf(c)); err != nil {
 			return err
 		}
-		place, err := filelock.New(sess, rootOf(c), filelock.Member{Agent: "adopt", Host: host}, log).Join(ctx)
+		place, err := filelock.New(sess, rootOf(c), filelock.Member{Agent: "adopt", Host: host}, nil, log).Join(ctx)
 		if err != nil {
 			return err
 		}

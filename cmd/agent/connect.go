@@ -12,8 +12,8 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/session"
 )
 
-// dial gets a session as the settings say.
-func dial(ctx context.Context, c config.Config, log *zap.Logger) (*session.Session, error) {
+// dial gets a session as the settings say. notify, if given, is told of its states.
+func dial(ctx context.Context, c config.Config, log *zap.Logger, notify ...func(session.State)) (*session.Session, error) {
 	tls, err := c.TLS()
 	if err != nil {
 		return nil, err
@@ -25,14 +25,18 @@ func dial(ctx context.Context, c config.Config, log *zap.Logger) (*session.Sessi
 	if digest != "" && tls == nil {
 		log.Warn("the digest's password goes over the network in the clear: set zookeeper.tls.ca_file")
 	}
-	sess, err := session.Dial(ctx, session.Options{
+	opts := session.Options{
 		Servers:        c.Zookeeper.Servers,
 		Timeout:        c.Zookeeper.SessionTimeout,
 		ConnectTimeout: c.Zookeeper.ConnectTimeout,
 		TLS:            tls,
 		Digest:         digest,
 		Log:            log,
-	})
+	}
+	if len(notify) > 0 {
+		opts.Notify = notify[0]
+	}
+	sess, err := session.Dial(ctx, opts)
 	if errors.Is(err, session.ErrUnavailable) {
 		err = fmt.Errorf("%w; is ZooKeeper running there? The setting is zookeeper.servers (--zookeeper, TURNSTILE_ZOOKEEPER_SERVERS)", err)
 	}

@@ -166,11 +166,22 @@ func (h *herd) end() error {
 			_ = p.cmd.Process.Kill()
 			<-p.exited
 		}
-		if p.err != nil && len(errs) == 0 {
+		if p.err != nil && !terminated(p.err) && len(errs) == 0 {
 			errs = append(errs, fmt.Errorf("agent-%d: %w; see %s", p.number, p.err, h.dir))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// terminated tells whether a process ended by SIGTERM itself: it was told to stop before
+// it had got so far as to listen for it.
+func terminated(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGTERM
 }
 
 // mischief is one thing that --chaos does.

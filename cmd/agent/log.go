@@ -13,7 +13,13 @@ import (
 
 // newLog writes to w: readable text on a terminal, JSON otherwise.
 func newLog(c config.Log, w io.Writer) *zap.Logger {
-	level, err := zapcore.ParseLevel(c.Level)
+	log, _ := newLeveledLog(c, w)
+	return log
+}
+
+// newLeveledLog is newLog with a level that can be changed.
+func newLeveledLog(c config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel) {
+	level, err := zap.ParseAtomicLevel(c.Level)
 	if err != nil {
 		panic(err) // config lets only levels through
 	}
@@ -31,7 +37,7 @@ func newLog(c config.Log, w io.Writer) *zap.Logger {
 		enc.ConsoleSeparator = "  "
 		encoder = zapcore.NewConsoleEncoder(enc)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level))
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), level
 }
 
 // isTerminal tells whether people look at w.

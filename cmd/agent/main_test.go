@@ -31,6 +31,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TURNSTILE_ZOOKEEPER_SESSION_TIMEOUT", "2s")
 			env.Setenv("TURNSTILE_FLEET_NAME", "t"+time.Now().Format("150405")+"-"+filepath.Base(env.WorkDir)[len("script-"):])
 			env.Setenv("TURNSTILE_LOG_LEVEL", "warn")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each command otherwise
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

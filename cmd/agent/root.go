@@ -35,8 +35,8 @@ turn, under a ZooKeeper lock, and proves afterwards that nothing was interleaved
 torn, lost or doubled.
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, configuration or input, 3 the verifier
-found faults, 4 busy until the deadline, 5 the lock was lost, 6 refused: file, head
-and fence do not agree, 7 halted.`,
+found faults, 4 busy until the deadline, 5 lost while held, 6 refused: file, head and
+fence do not agree, 7 halted. lock and barrier pass on their command's own.`,
 		Example: `  agent demo                                   watch a fleet take turns
   agent run                                    take turns, a few lines each
   seq 1 1000 | agent run --source stdin        append lines from a pipe
@@ -50,7 +50,7 @@ and fence do not agree, 7 halted.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRun(), newVerify(), newStatus(), newAdopt(), newResume(), newEvict(), newDemo(), newDevServer(), newVersion())
+	root.AddCommand(newRun(), newVerify(), newStatus(), newAdopt(), newResume(), newEvict(), newAudit(), newBarrier(), newConfig(), newElect(), newID(), newLock(), newLockGuard(), newSend(), newInbox(), newZnode(), newDemo(), newDevServer(), newCheckVolume(), newCheckVolumeChild(), newVersion())
 	for _, cmd := range root.Commands() {
 		check := cmd.Args
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -65,7 +65,7 @@ and fence do not agree, 7 halted.`,
 
 // load reads the settings of a command whose flags config.Flags registered.
 func load(cmd *cobra.Command) (config.Config, error) {
-	c, err := config.Load(cmd.Flags(), os.Environ())
+	c, err := config.Load(cmd.Flags(), withoutLock(os.Environ()))
 	if err != nil {
 		return c, usageError{err}
 	}

@@ -15,7 +15,9 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/internal/lifeline"
+	"github.com/turnstile-fleet/turnstile/internal/queue"
+	"github.com/turnstile-fleet/turnstile/internal/recipe/barrier"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
@@ -24,6 +26,8 @@ type runOptions struct {
 	turns  int
 	ackLog string
 	lock   string
+
+	together int
 }
 
 func newRun() *cobra.Command {
@@ -41,6 +45,7 @@ were written.`,
 		Example: `  agent run
   agent run --pace 0 --lines 10 --turns 1000
   seq 1 100000 | agent run --source stdin --ack-log acks.log
+  agent run --source inbox
   agent run --zookeeper zk1:2181,zk2:2181 --data /data/audit.log --fleet audit`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -57,18 +62,22 @@ were written.`,
 			return run(cmd, c, opts)
 		},
 	}
-	config.Flags(cmd.Flags(), "zookeeper", "fleet", "agent", "data", "turn", "log")
-	cmd.Flags().StringVar(&opts.source, "source", "ticker", "where records come from: `ticker` (lines for show) or stdin")
-	cmd.Flags().IntVar(&opts.turns, "turns", 0, "end after `N` turns (ticker); 0 means never")
+	config.Flags(cmd.Flags(), "zookeeper", "fleet", "fleet.audit", "agent", "data", "turn", "log")
+	cmd.Flags().StringVar(&opts.source, "source", "ticker", "where records come from: `ticker` (lines for show), stdin or inbox (messages of agent send)")
+	cmd.Flags().IntVar(&opts.turns, "turns", 0, "end after `N` turns (ticker, inbox); 0 means never")
 	cmd.Flags().StringVar(&opts.ackLog, "ack-log", "", "append each acknowledged record's turn, line and SHA-256 to `FILE`")
 	cmd.Flags().StringVar(&opts.lock, "lock", "zookeeper", "`zookeeper`, or none: see what happens without a lock")
+	cmd.Flags().IntVar(&opts.together, "together", 0, "begin when `N` agents that were told so are there; when one of them dies before, all end with 5")
 	return cmd
 }
 
 func (o runOptions) check() error {
 	var wrong []error
-	if o.source != "ticker" && o.source != "stdin" {
-		wrong = append(wrong, fmt.Errorf("--source %q: give ticker or stdin", o.source))
+	if o.source != "ticker" && o.source != "stdin" && o.source != "inbox" {
+		wrong = append(wrong, fmt.Errorf("--source %q: give ticker, stdin or inbox", o.source))
+	}
+	if o.source == "inbox" && o.lock == "none" {
+		wrong = append(wrong, errors.New("--lock none: messages leave the inbox with the lock's transaction; give --source ticker or stdin"))
 	}
 	if o.lock != "zookeeper" && o.lock != "none" {
 		wrong = append(wrong, fmt.Errorf("--lock %q: give zookeeper or none", o.lock))
@@ -77,7 +86,13 @@ func (o runOptions) check() error {
 		wrong = append(wrong, fmt.Errorf("--turns %d: give 0 for no end, or how many", o.turns))
 	}
 	if o.turns > 0 && o.source == "stdin" {
-		wrong = append(wrong, errors.New("--turns goes with --source ticker; stdin ends with its input"))
+		wrong = append(wrong, errors.New("--turns goes with --source ticker or inbox; stdin ends with its input"))
+	}
+	if o.together < 0 || o.together > barrier.MaxSize {
+		wrong = append(wrong, fmt.Errorf("--together %d: give how many agents begin together, 1 to %d, or 0", o.together, barrier.MaxSize))
+	}
+	if o.together > 0 && o.lock == "none" {
+		wrong = append(wrong, errors.New("--together goes with --lock zookeeper"))
 	}
 	if len(wrong) > 0 {
 		return usageError{errors.Join(wrong...)}
@@ -86,7 +101,8 @@ func (o runOptions) check() error {
 }
 
 func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
-	ctx, log := cmd.Context(), newLog(c.Log, cmd.ErrOrStderr())
+	ctx := cmd.Context()
+	log, level := newLeveledLog(c.Log, cmd.ErrOrStderr())
 	host, err := os.Hostname()
 	if err != nil {
 		return err
@@ -113,16 +129,32 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 		}
 		defer acks.Close()
 	}
+	if opts.together > 0 {
+		if err := together(cmd, c, log, opts.together); err != nil {
+			return err
+		}
+	}
 	var agent *fleet.Agent
 	source, stop := newSource(cmd.InOrStdin(), c, opts, func() string { return agent.Called() })
+	if opts.source == "inbox" {
+		source, stop = newInboxSource(c, opts, func() queue.Member {
+			return queue.Member{Agent: agent.Called(), Host: host, BootID: bootID}
+		}, log)
+	}
 	defer stop()
+	steer := newSteering(c, level, log)
+	source = steer.source(source)
+	defer steer.follow(ctx)()
+	open, resign := auditBeside(ctx, c, log, open)
+	defer resign()
 	agent = fleet.New(fleet.Options{
-		Dial:   func(ctx context.Context) (*session.Session, error) { return dial(ctx, c, log) },
+		Dial:   func(ctx context.Context) (fleet.Session, error) { return dial(ctx, c, log) },
 		Root:   rootOf(c),
 		Name:   c.Agent.Name,
 		Host:   host,
 		BootID: bootID,
 		Open:   open,
+		Lives:  lifeline.Dir(c.Data.File + ".alive"),
 		Source: source,
 		Acks:   acks,
 		Log:    log,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/turnstile-fleet/turnstile/internal/audit"
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
 	"github.com/turnstile-fleet/turnstile/internal/session"
@@ -57,7 +58,7 @@ func status(ctx context.Context, sess *session.Session, c config.Config, opts st
 	tick := time.NewTicker(opts.every)
 	defer tick.Stop()
 	for {
-		s, err := fleet.Look(ctx, sess, rootOf(c), c.Fleet)
+		s, err := lookAround(ctx, sess, c)
 		if err != nil {
 			if ctx.Err() != nil && opts.watch {
 				return nil
@@ -75,9 +76,22 @@ func status(ctx context.Context, sess *session.Session, c config.Config, opts st
 	}
 }
 
-func show(s fleet.Status, opts statusOptions, out io.Writer) error {
+// audited is a fleet's status, with what its auditor says.
+type audited struct {
+	fleet.Status
+	Audit *audit.State `json:"audit"` // null when nobody ever audited
+}
+
+func lookAround(ctx context.Context, sess *session.Session, c config.Config) (s audited, err error) {
+	if s.Status, err = fleet.Look(ctx, sess, rootOf(c), c.Fleet); err == nil {
+		s.Audit, err = audit.Look(ctx, sess, string(rootOf(c)))
+	}
+	return s, err
+}
+
+func show(s audited, opts statusOptions, out io.Writer) error {
 	if opts.me {
-		return memberHere(s, out)
+		return memberHere(s.Status, out)
 	}
 	if opts.json {
 		return json.NewEncoder(out).Encode(s)
@@ -105,7 +119,7 @@ func memberHere(s fleet.Status, out io.Writer) error {
 }
 
 // describe is the status for people.
-func describe(s fleet.Status) string {
+func describe(s audited) string {
 	var b strings.Builder
 	ago := func(t time.Time) string { return max(0, s.At.Sub(t)).Round(time.Millisecond).String() }
 	fmt.Fprintf(&b, "fleet   %s, agents: %d\n", s.Fleet, len(s.Agents))
@@ -117,6 +131,7 @@ func describe(s fleet.Status) string {
 	} else {
 		fmt.Fprintf(&b, "head    turn %d, %d bytes, by %s %s ago\n", s.Head.Turn, s.Head.Offset, s.Head.Agent, ago(s.Head.At))
 	}
+	b.WriteString(describeAudit(s, ago))
 	if s.Holder == nil {
 		fmt.Fprintln(&b, "turn    nobody just now")
 	} else {

@@ -31,10 +31,12 @@ type Config struct {
 	Zookeeper Zookeeper `mapstructure:",squash"`
 	// Fleet names the fleet, and so its place in ZooKeeper.
 	Fleet string `mapstructure:"fleet.name"`
-	Agent Agent  `mapstructure:",squash"`
-	Data  Data   `mapstructure:",squash"`
-	Turn  Turn   `mapstructure:",squash"`
-	Log   Log    `mapstructure:",squash"`
+	// Audit says that the agent stands for the fleet's auditor too.
+	Audit bool  `mapstructure:"fleet.audit"`
+	Agent Agent `mapstructure:",squash"`
+	Data  Data  `mapstructure:",squash"`
+	Turn  Turn  `mapstructure:",squash"`
+	Log   Log   `mapstructure:",squash"`
 
 	zookeeperSet bool
 }

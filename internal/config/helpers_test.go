@@ -25,7 +25,7 @@ func load(t testing.TB, g given) (Config, error) {
 		g.env = append(g.env, configEnv+"="+write(t, "agent.yaml", g.file, 0o644))
 	}
 	fs := pflag.NewFlagSet("agent", pflag.ContinueOnError)
-	Flags(fs, sections()...)
+	Flags(fs, keys()...)
 	if err := fs.Parse(g.args); err != nil {
 		t.Fatal(err)
 	}

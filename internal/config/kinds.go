@@ -121,6 +121,19 @@ func oneOf(words ...string) kind {
 	}}
 }
 
+// switchKind has flags that need no value. It is not called bool, for viper would take
+// many a word for such a flag's false.
+const switchKind = "switch"
+
+// boolean is a bool: true or false, as it stands.
+func boolean() kind {
+	words := oneOf("true", "false")
+	return kind{switchKind, words.rule, func(text string) (any, *problem) {
+		_, p := words.parse(text)
+		return text == "true", p
+	}}
+}
+
 const nameRule = "1 to 32 of a-z, 0-9 and -, not beginning with -"
 
 var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)

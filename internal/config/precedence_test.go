@@ -64,14 +64,14 @@ func TestEverySettingIsReachedFromEveryPlace(t *testing.T) {
 		"zookeeper.servers": "a:1,b:2", "zookeeper.session_timeout": "7s", "zookeeper.connect_timeout": "9s",
 		"zookeeper.tls.ca_file": cert, "zookeeper.tls.cert_file": cert, "zookeeper.tls.key_file": key,
 		"zookeeper.tls.server_name": "zk", "zookeeper.digest_file": write(t, "digest", "user:password\n", 0o600),
-		"fleet.name": "blue", "agent.name": "agent-7", "data.file": "/data/x",
+		"fleet.name": "blue", "fleet.audit": "true", "agent.name": "agent-7", "data.file": "/data/x",
 		"turn.max_records": "50", "turn.max_bytes": "2MiB", "turn.pace": "0", "turn.lines": "9", "turn.fence_timeout": "1s",
 		"log.level": "warn", "log.format": "json",
 	}
 	var args, env []string
 	file := ""
 	for _, s := range settings {
-		args = append(args, "--"+s.Flag, other[s.Key])
+		args = append(args, "--"+s.Flag+"="+other[s.Key])
 		env = append(env, s.Env()+"="+other[s.Key])
 		file += s.Key + ": " + other[s.Key] + "\n" // a key may also be written in one
 	}
@@ -185,6 +185,28 @@ func TestFlagsRegistersOnlyWhatIsAskedFor(t *testing.T) {
 	}
 	if c.Agent.Name != "" || c.Turn.Pace != 2*time.Second || c.Data.File != "elsewhere" {
 		t.Errorf("loaded %+v", c)
+	}
+}
+
+func TestASwitchNeedsNoValueAndItsWholeKey(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want bool
+	}{{nil, false}, {[]string{"--audit"}, true}, {[]string{"--audit=false"}, false}, {[]string{"--audit=true"}, true}} {
+		if got := mustLoad(t, given{args: c.args}).Audit; got != c.want {
+			t.Errorf("%q: %v", c.args, got)
+		}
+	}
+	if !mustLoad(t, given{env: []string{"TURNSTILE_FLEET_AUDIT=true"}}).Audit {
+		t.Error("the variable changes nothing")
+	}
+	wantOne(t, refusals(t, given{env: []string{"TURNSTILE_FLEET_AUDIT=yes"}}),
+		`parse config: TURNSTILE_FLEET_AUDIT "yes": not one of them; choose true or false`)
+	wantOne(t, refusals(t, given{args: []string{"--audit=1"}}), `parse config: --audit "1": not one of them; choose true or false`)
+	fs := pflag.NewFlagSet("status", pflag.ContinueOnError)
+	Flags(fs, "fleet")
+	if fs.Lookup("audit") != nil {
+		t.Error("whoever asks for the section has the switch too")
 	}
 }
 

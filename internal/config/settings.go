@@ -55,6 +55,8 @@ var settings = []Setting{
 		"`file` with one line, user:password, for ZooKeeper's digest authentication", path("mode 0600")},
 	{"fleet.name", "fleet", "default",
 		"the fleet's `name`; its agents share one file", fleetName()},
+	{"fleet.audit", "audit", "false",
+		"stand for the fleet's auditor too", boolean()},
 	{"agent.name", "name", "",
 		"this agent's `name`", agentName()},
 	{"data.file", "data", "data.txt",
@@ -108,8 +110,12 @@ func Flags(fs *pflag.FlagSet, keys ...string) {
 		}
 	}
 	for _, s := range settings {
-		if slices.ContainsFunc(keys, func(key string) bool { return within(s.Key, key) }) {
-			fs.Var(&flagValue{key: s.Key, kind: s.kind.name, text: s.Default}, s.Flag, s.Usage+" ("+s.Env()+")")
+		isSwitch := s.kind.name == switchKind
+		if slices.ContainsFunc(keys, func(key string) bool { return within(s.Key, key) && (s.Key == key || !isSwitch) }) {
+			f := fs.VarPF(&flagValue{key: s.Key, kind: s.kind.name, text: s.Default}, s.Flag, "", s.Usage+" ("+s.Env()+")")
+			if isSwitch {
+				f.NoOptDefVal = "true"
+			}
 		}
 	}
 }

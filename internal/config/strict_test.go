@@ -52,7 +52,7 @@ func TestAFileThatIsNotWhatItShouldBe(t *testing.T) {
 		{"twice", "turn:\n  pace: 1s\n  lines: 2\n  pace: 2s\n", "agent.yaml:4: turn.pace: stands a second time, first in line 2; keep one of them"},
 		{"section twice", "turn: {pace: 1s}\nturn: {lines: 2}\n", "agent.yaml:2: turn: stands a second time, first in line 1; keep one of them"},
 		{"no value", "turn:\n  pace:\n", `agent.yaml:2: turn.pace: no value; give it one ("" is an empty one), or take the line out`},
-		{"section as setting", "fleet: blue\n", "agent.yaml:1: fleet: a section, not a setting; put settings beneath it: the keys in fleet are name"},
+		{"section as setting", "fleet: blue\n", "agent.yaml:1: fleet: a section, not a setting; put settings beneath it: the keys in fleet are name, audit"},
 		{"setting as section", "log:\n  level: {a: b}\n", "agent.yaml:2: log.level: more than one value; write log.level as one value: debug, info, warn or error"},
 		{"list where none belongs", "agent: {name: [a, b]}\n", "agent.yaml:1: agent.name: more than one value; write agent.name as one value: " +
 			"1 to 32 of a-z, 0-9 and -, not beginning with -; the lowest free agent-N if empty"},

@@ -1,6 +1,6 @@
-// Package filelock is the queue for the shared file and the hold on it: who waits,
-// whose turn it is, how far the file is committed, and the one transaction that
-// commits a turn, gives the lock up and takes the next place.
+// Package filelock is the lock of the shared file: a place in the queue for it (package
+// queue), the hold on it when the turn has come, how far the file is committed, and the
+// one transaction that commits a turn, gives the lock up and takes the next place.
 //
 // In ZooKeeper, under a Root such as /turnstile/default:
 //
@@ -35,34 +35,27 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"path"
 	"sync"
-	"time"
 
 	"github.com/go-zookeeper/zk"
 	"go.uber.org/zap"
 
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/internal/queue"
 )
 
 var (
 	// ErrLost says that our place is gone while we waited or held: evicted, or
 	// removed with the session. Nothing was committed. Join again.
-	ErrLost = errors.New("the turn was lost")
+	ErrLost = queue.ErrLost
 	// ErrUnknown says that a commit was sent and no answer came. It may have
 	// happened. Settle it before the same records are written again.
 	ErrUnknown = errors.New("the outcome of the commit is unknown")
 	// ErrHalted says that the fleet is halted; it wraps the reason.
 	ErrHalted = errors.New("the fleet is halted")
 	// ErrExhausted says that the queue's counter has come to its end.
-	ErrExhausted = errors.New("the queue's sequence numbers are used up (ZooKeeper counts to 2147483647): " +
-		"stop all agents, delete the queue node, start them again; head and file stay as they are")
+	ErrExhausted = queue.ErrExhausted
 )
-
-// cleanup bounds what is done for good manners after the caller's context has
-// ended. When it does not suffice the session is discarded.
-const cleanup = 700 * time.Millisecond
 
 // Root is the fleet's node in ZooKeeper, an absolute path.
 type Root string
@@ -73,64 +66,66 @@ func (r Root) Head() string   { return path.Join(string(r), "head") }
 func (r Root) Agents() string { return path.Join(string(r), "agents") }
 func (r Root) Halt() string   { return path.Join(string(r), "halt") }
 
-// Member is who has a place, for people to read.
-type Member struct {
-	Agent  string    `json:"agent"`
-	Host   string    `json:"host"`
-	BootID string    `json:"boot_id"`
-	Since  time.Time `json:"since"` // by the member's own clock
-}
+// Session is what the lock needs of a ZooKeeper session, Member who has a place, Entry
+// a place as an onlooker sees it.
+type (
+	Session = queue.Session
+	Member  = queue.Member
+	Entry   = queue.Entry
+)
 
 // Queue is a fleet's queue, seen through one session.
 type Queue struct {
-	sess *session.Session
+	line *queue.Line
+	sess Session
 	root Root
-	who  Member
-	log  *zap.Logger
 
 	mu   sync.Mutex
 	halt <-chan zk.Event // tells of a halt; guarded by mu, as is
 	seen uint64          // the connection on which it was set
 }
 
-// New gives the queue for who to take places in. log may be nil.
-func New(sess *session.Session, root Root, who Member, log *zap.Logger) *Queue {
+// New gives the queue for who to take places in. died, which may be nil, is
+// queue.Line's Died; log may be nil too.
+func New(sess Session, root Root, who Member, died func(Member) <-chan struct{}, log *zap.Logger) *Queue {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	return &Queue{sess: sess, root: root, who: who, log: log}
+	q := &Queue{sess: sess, root: root}
+	q.line = &queue.Line{Sess: sess, Dir: root.Queue(), Who: who, Log: log, Died: died, Bury: q.bury}
+	return q
+}
+
+// Join takes the last place in the queue. When it fails, no place is left behind,
+// or the session is discarded and takes it along.
+func (q *Queue) Join(ctx context.Context) (*Place, error) {
+	place, err := q.line.Join(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Place{queue: q, Place: place}, nil
 }
 
 // Ensure makes the fleet's nodes if they are missing.
-func Ensure(ctx context.Context, sess *session.Session, root Root) error {
+func Ensure(ctx context.Context, sess Session, root Root) error {
 	for _, node := range []string{path.Dir(string(root)), string(root), root.Queue(), root.Agents()} {
-		if err := ensure(ctx, sess, node); err != nil {
-			return fmt.Errorf("create %s: %w", node, err)
+		if err := queue.Ensure(ctx, sess, node); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// ensure makes a persistent node. Repeating a create whose answer was lost is
-// harmless here.
-func ensure(ctx context.Context, sess *session.Session, node string) error {
-	for {
-		if _, err := sess.Get(ctx, node); !errors.Is(err, zk.ErrNoNode) {
-			return err
-		}
-		_, err := sess.Create(ctx, node, nil, 0)
-		switch {
-		case err == nil || errors.Is(err, zk.ErrNodeExists):
-			return nil
-		case session.Definite(err) || over(ctx, sess):
-			return err
-		}
-	}
+// Look lists the queue in order; the first that is not foreign has the turn.
+// Foreign nodes come last.
+func Look(ctx context.Context, sess Session, root Root) ([]Entry, error) {
+	return queue.Look(ctx, sess, root.Queue())
 }
 
-// over tells whether there is no point in going on with this session.
-func over(ctx context.Context, sess *session.Session) bool {
-	return ctx.Err() != nil || sess.Err() != nil
+// Evict removes a place from the queue, whosever it is. That is always safe: its
+// owner cannot commit any more. On a nil error it is gone.
+func Evict(ctx context.Context, sess Session, root Root, place string) error {
+	return queue.Evict(ctx, sess, root.Queue(), place)
 }
 
 func encode(v any) []byte {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-zookeeper/zk"
 
+	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/session"
 )
 
@@ -29,7 +30,7 @@ func (e *HaltedError) Error() string {
 func (e *HaltedError) Unwrap() error { return ErrHalted }
 
 // CheckHalt returns a *HaltedError while the fleet is halted, nil while it is not.
-func CheckHalt(ctx context.Context, sess *session.Session, root Root) error {
+func CheckHalt(ctx context.Context, sess Session, root Root) error {
 	node, err := sess.Get(ctx, root.Halt())
 	if errors.Is(err, zk.ErrNoNode) {
 		return nil
@@ -69,28 +70,29 @@ func (q *Queue) checkHalt(ctx context.Context) error {
 func (h *Hold) Halt(why string) error {
 	q := h.place.queue
 	defer h.Release()
-	ctx, cancel := context.WithTimeout(q.sess.Context(), cleanup)
+	ctx, cancel := context.WithTimeout(q.sess.Context(), queue.Cleanup)
 	defer cancel()
-	data := encode(Halt{Why: why, Who: q.who.Agent + " on " + q.who.Host, When: time.Now().UTC()})
+	data := encode(Halt{Why: why, Who: q.line.Who.Agent + " on " + q.line.Who.Host, When: time.Now().UTC()})
 	for {
 		_, err := q.sess.Create(ctx, q.root.Halt(), data, 0)
 		switch {
 		case err == nil || errors.Is(err, zk.ErrNodeExists):
 			return nil
-		case session.Definite(err) || over(ctx, q.sess):
+		case !errors.Is(err, session.ErrBroken) || queue.Over(ctx, q.sess):
 			return fmt.Errorf("halt the fleet: %w", err)
 		}
+		queue.Pause(ctx, q.sess)
 	}
 }
 
 // Resume lifts a halt and returns what it was, nil when there was none.
-func Resume(ctx context.Context, sess *session.Session, root Root) (*Halt, error) {
+func Resume(ctx context.Context, sess Session, root Root) (*Halt, error) {
 	err := CheckHalt(ctx, sess, root)
 	var halted *HaltedError
 	if !errors.As(err, &halted) {
 		return nil, err
 	}
-	if err := remove(ctx, sess, root.Halt()); err != nil {
+	if err := queue.Remove(ctx, sess, root.Halt()); err != nil {
 		return nil, fmt.Errorf("resume: %w", err)
 	}
 	return &halted.Halt, nil

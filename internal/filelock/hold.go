@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"sync/atomic"
-	"time"
 
 	"github.com/go-zookeeper/zk"
 
+	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/session"
 )
 
@@ -23,9 +22,8 @@ type Hold struct {
 
 	nextID string // of the place that the commit takes, to be found again
 
-	committing atomic.Bool // from here on we delete our place ourselves
-	ctx        context.Context
-	end        context.CancelCauseFunc
+	ctx context.Context
+	end context.CancelCauseFunc
 }
 
 const noHead = -1
@@ -42,14 +40,13 @@ func (p *Place) take(ctx context.Context) (*Hold, error) {
 	case !errors.Is(err, zk.ErrNoNode):
 		return nil, fmt.Errorf("read head: %w", err)
 	}
-	if err := p.recheck(ctx); err != nil {
+	if err := p.Recheck(ctx); err != nil {
 		return nil, err
 	}
 	if err := q.checkHalt(ctx); err != nil {
 		return nil, err
 	}
-	hold.ctx, hold.end = context.WithCancelCause(q.sess.Context())
-	go hold.guard(p.own) // ends with the hold
+	hold.ctx, hold.end = p.Guard()
 	return hold, nil
 }
 
@@ -57,36 +54,17 @@ func (p *Place) take(ctx context.Context) (*Hold, error) {
 // place just before ours, it is our turn, and head is the newest: it could only
 // commit when nobody was before it, and nobody can after it but us. That needs no
 // second list, and no trust in the server that we read from being up to date.
-func (h *Hold) follows(token uint64) bool {
+func (h *Hold) follows(token uint64) bool { return names(h.head, token) }
+
+// names tells whether head was committed by the holder of token.
+func names(head []byte, token uint64) bool {
 	var committer struct {
 		Token string `json:"token"`
 	}
-	if json.Unmarshal(h.head, &committer) != nil {
+	if json.Unmarshal(head, &committer) != nil {
 		return false
 	}
 	return committer.Token == fmt.Sprintf("0x%x", token)
-}
-
-// guard ends the hold's context when the place is removed.
-func (h *Hold) guard(own <-chan zk.Event) {
-	for {
-		select {
-		case <-own:
-		case <-h.ctx.Done():
-			return
-		}
-		if h.committing.Load() {
-			return // we removed it ourselves
-		}
-		node, err := h.place.queue.sess.Watch(h.ctx, h.place.path())
-		if errors.Is(err, zk.ErrNoNode) {
-			h.end(fmt.Errorf("%w: our place %s was removed", ErrLost, h.place.name))
-		}
-		if err != nil {
-			return
-		}
-		own = node.Watch // somebody wrote into our place, which changes nothing
-	}
 }
 
 // Context is done when the turn is over or lost; context.Cause tells which:
@@ -95,7 +73,7 @@ func (h *Hold) Context() context.Context { return h.ctx }
 
 // Token is the fencing token: the place's creation zxid, higher than that of
 // every earlier turn.
-func (h *Hold) Token() uint64 { return h.place.token }
+func (h *Hold) Token() uint64 { return h.place.Token() }
 
 // Head is head's data as it was committed last, nil when there is no head.
 func (h *Hold) Head() []byte { return h.head }
@@ -108,16 +86,13 @@ func (h *Hold) Err() error {
 	return context.Cause(h.ctx)
 }
 
-// Confirm asks ZooKeeper whether our place is still there: nil, and nobody else can
-// have a later turn; ErrLost, or the reason why it could not be asked.
+// Confirm asks a quorum of ZooKeeper whether our place is still there: nil, and nobody
+// else can have a later turn; ErrLost, or the reason why it could not be asked.
 func (h *Hold) Confirm() error {
 	sess := h.place.queue.sess
-	ctx, cancel := context.WithTimeout(h.ctx, cleanup)
+	ctx, cancel := context.WithTimeout(h.ctx, queue.Cleanup)
 	defer cancel()
-	err := sess.Sync(ctx, h.place.path())
-	if err == nil {
-		_, err = sess.Get(ctx, h.place.path())
-	}
+	err := queue.Barrier(ctx, sess, h.place.Path())
 	if errors.Is(err, zk.ErrNoNode) {
 		return ErrLost
 	}
@@ -126,9 +101,13 @@ func (h *Hold) Confirm() error {
 
 // Publish makes head what the caller says, creating it if need be, and keeps the
 // turn. It is how an incarnation begins. Like Commit it fails as a whole when our
-// place is gone.
+// place is gone. The head must not name our token: whoever reads it would take it for
+// our commit, the last thing that we do.
 func (h *Hold) Publish(ctx context.Context, head []byte) error {
-	ops := []any{&zk.CheckVersionRequest{Path: h.place.path(), Version: -1}, h.setHead(head)}
+	if names(head, h.Token()) {
+		return errors.New("publish head: it names our token, as only our commit may")
+	}
+	ops := []any{&zk.CheckVersionRequest{Path: h.place.Path(), Version: -1}, h.setHead(head)}
 	if _, err := h.transact(ctx, ops); err != nil {
 		return fmt.Errorf("publish head: %w", err)
 	}
@@ -140,25 +119,28 @@ func (h *Hold) Publish(ctx context.Context, head []byte) error {
 // set takes the next place, all in one transaction. On a nil error the turn is
 // committed for good and the hold has ended; next is nil unless again was set.
 //
+// with are more operations of the transaction: all happen or none.
+//
 // ErrLost: nothing was committed, nor ever will be. ErrUnknown: see Settle; the
 // hold has ended all the same.
-func (h *Hold) Commit(ctx context.Context, head []byte, again bool) (next *Place, err error) {
+func (h *Hold) Commit(ctx context.Context, head []byte, again bool, with ...any) (next *Place, err error) {
 	q := h.place.queue
 	// Deleting our own place is the check: it fails, and all with it, when we
 	// were fenced off. Head's version is belt beside braces.
-	ops := []any{h.setHead(head), &zk.DeleteRequest{Path: h.place.path(), Version: -1}}
+	ops := []any{h.setHead(head), &zk.DeleteRequest{Path: h.place.Path(), Version: -1}}
+	ops = append(ops, with...)
 	if again {
-		h.nextID = newID()
+		h.nextID = queue.NewID()
 		ops = append(ops, &zk.CreateRequest{
-			Path: q.prefix(h.nextID), Data: q.card(), Acl: q.sess.ACL(),
+			Path: q.line.Prefix(h.nextID), Data: q.line.Card(), Acl: q.sess.ACL(),
 			Flags: zk.FlagEphemeral | zk.FlagSequence,
 		})
 	}
-	h.committing.Store(true)
+	h.place.Leaving()
 	results, err := h.transact(ctx, ops)
 	h.end(context.Canceled)
 	if errors.Is(err, ErrLost) {
-		h.place.Leave() // for it may have been head, and not our place, that was refused
+		h.place.Leave() // for it may not have been our place that was refused
 	}
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
@@ -166,9 +148,17 @@ func (h *Hold) Commit(ctx context.Context, head []byte, again bool) (next *Place
 	if again {
 		// That the counter is used up is the next Join's error: this turn is
 		// committed.
-		next, _ = q.place(path.Base(results[2].String))
+		next, _ = q.adopt(path.Base(results[len(results)-1].String))
 	}
 	return next, nil
+}
+
+func (q *Queue) adopt(name string) (*Place, error) {
+	place, err := q.line.Adopt(name)
+	if err != nil {
+		return nil, err
+	}
+	return &Place{queue: q, Place: place}, nil
 }
 
 func (h *Hold) setHead(head []byte) any {
@@ -192,20 +182,13 @@ func (h *Hold) transact(ctx context.Context, ops []any) ([]zk.MultiResponse, err
 			return results, nil
 		case session.Definite(err) && !lost:
 			return nil, fmt.Errorf("%w: ZooKeeper refused: %w", ErrLost, err)
-		case !session.Broken(err) || over(ctx, sess):
+		case !errors.Is(err, session.ErrBroken) || queue.Over(ctx, sess):
 			return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
 		lost = true
-		select {
-		case <-time.After(resend):
-		case <-ctx.Done():
-		case <-sess.Done():
-		}
+		queue.Pause(ctx, sess)
 	}
 }
-
-// resend keeps a server that cuts every connection from being hammered.
-const resend = 5 * time.Millisecond
 
 // Release gives the turn up without a commit. It works though the caller's own
 // context has ended, and takes less than a second.

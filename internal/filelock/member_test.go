@@ -29,7 +29,7 @@ func (f *fleet) memberFor(name string, timeout time.Duration) *member {
 	proxy := zktest.NewProxy(f.t, f.addr)
 	core, logs := observer.New(zap.DebugLevel)
 	m := &member{f: f, name: name, proxy: proxy, log: logs, sess: f.dial(proxy.Addr, timeout)}
-	m.Queue = filelock.New(m.sess, f.root, filelock.Member{Agent: name, Host: "test"}, zap.New(core))
+	m.Queue = filelock.New(m.sess, f.root, filelock.Member{Agent: name, Host: "test"}, nil, zap.New(core))
 	return m
 }
 

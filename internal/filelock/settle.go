@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/go-zookeeper/zk"
+
+	"github.com/turnstile-fleet/turnstile/internal/queue"
 )
 
 // Settle puts an end to doubt about a commit whose answer was lost. It removes the
@@ -18,13 +20,13 @@ import (
 // The queue may be of another session than the hold's; that of the hold's own is
 // as good while it lives. A place that the commit may have taken is removed too.
 func (q *Queue) Settle(ctx context.Context, h *Hold) (head []byte, err error) {
-	if err := remove(ctx, q.sess, h.place.path()); err != nil {
+	if err := queue.Remove(ctx, q.sess, h.place.Path()); err != nil {
 		return nil, fmt.Errorf("settle the commit: %w", err)
 	}
 	if h.nextID != "" {
-		next, err := q.find(ctx, h.nextID)
+		next, err := q.line.Find(ctx, h.nextID)
 		if err == nil && next != "" {
-			err = remove(ctx, q.sess, next)
+			err = queue.Remove(ctx, q.sess, next)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("settle the commit: %w", err)

@@ -3,6 +3,7 @@ package filelock_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -135,6 +136,19 @@ func (l *laggard) arm() {
 	l.armed = true
 }
 
+// A head that names our token proves to the next that it is our commit; so what only
+// begins a file must not name it.
+func TestAHeadThatBeginsMustNotPassForACommit(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	hold := f.member("a").hold()
+	head := fmt.Sprintf(`{"token":"0x%x"}`, hold.Token())
+	if err := hold.Publish(background(t), []byte(head)); err == nil {
+		t.Error("published a head that passes for our commit")
+	}
+	f.commit(hold, head, false)
+}
+
 // The predecessor's place has gone, so one server says, and the connection breaks. The
 // next server does not know of it yet. Head must not be believed from there: it would
 // make the predecessor's turn, which is committed, look like a leftover.
@@ -147,7 +161,7 @@ func TestHeadIsFreshThoughTheNextServerLagsBehind(t *testing.T) {
 
 	wire := newLaggard(t, f.addr, string(f.root.Head()))
 	b := &member{f: f, name: "b", sess: f.dial(wire.addr, 20*time.Second)}
-	b.Queue = filelock.New(b.sess, f.root, filelock.Member{Agent: "b"}, nil)
+	b.Queue = filelock.New(b.sess, f.root, filelock.Member{Agent: "b"}, nil, nil)
 	if _, err := b.sess.Get(background(t), f.root.Head()); err != nil { // as at an earlier turn
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
+	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
@@ -31,14 +32,27 @@ import (
 // commit was unknown: its records may be in the file.
 var ErrUnsettled = errors.New("stopped before the outcome of the last commit was known")
 
-// Options for an agent. All but Name, Acks and Log are required.
+// ErrUnacknowledged says that a turn is committed, so that its records are in the file,
+// and that its acknowledgement failed.
+var ErrUnacknowledged = errors.New("committed, but not acknowledged")
+
+// Session is what an agent needs of a ZooKeeper session: a *session.Session, or a
+// simulated one.
+type Session interface {
+	filelock.Session
+	Timeout() time.Duration
+	Close()
+}
+
+// Options for an agent. All but Name, Lives, Acks and Log are required.
 type Options struct {
-	Dial   func(context.Context) (*session.Session, error)
+	Dial   func(context.Context) (Session, error)
 	Root   filelock.Root
 	Name   string // empty: the lowest free agent-N
 	Host   string
 	BootID string
 	Open   func(agent string) (*writer.File, error)
+	Lives  queue.Lifelines // nil: a death is noticed when the session expires
 	Source Source
 	Acks   *AckLog
 	Log    *zap.Logger
@@ -48,6 +62,7 @@ type Options struct {
 type Agent struct {
 	Options
 	run   string
+	life  *queue.Life  // while Run runs
 	name  string       // the one it has or had last
 	file  *writer.File // opened under that name
 	doubt *doubt       // a commit whose outcome is unknown
@@ -73,6 +88,8 @@ func (a *Agent) Acknowledged() (turns, records int) { return a.turns, a.count }
 // the caller asks the source), or something needs a person. A turn that is under
 // way when ctx ends is brought to its end, within a second.
 func (a *Agent) Run(ctx context.Context) error {
+	a.life = queue.BeginLife(a.Lives, a.run, a.Log)
+	defer a.life.End()
 	defer func() {
 		if a.file != nil {
 			a.file.Close()
@@ -83,6 +100,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
+		case errors.Is(err, ErrUnacknowledged):
+			return err
 		case ctx.Err() != nil && a.doubt != nil:
 			return fmt.Errorf("%w: %d records, turn %d", ErrUnsettled, len(a.doubt.records), a.doubt.out.Head.Turn)
 		case ctx.Err() != nil:
@@ -99,13 +118,22 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-// attend is the agent's life within one session.
+// attend is the agent's life within one session. An error that came with the session's
+// end is, among others, the session's.
 func (a *Agent) attend(ctx context.Context) error {
 	sess, err := a.Dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer sess.Close()
+	err = a.serve(ctx, sess)
+	if ended := sess.Err(); errors.Is(err, session.ErrBroken) && ended != nil {
+		err = fmt.Errorf("%w: %w", ended, err) // the connection broke first, and that was told
+	}
+	return err
+}
+
+func (a *Agent) serve(ctx context.Context, sess Session) error {
 	queue, err := a.enter(ctx, sess)
 	if err != nil {
 		return err
@@ -116,7 +144,7 @@ func (a *Agent) attend(ctx context.Context) error {
 	var place *filelock.Place
 	for {
 		if place == nil {
-			if err := a.Source.Wait(ctx); err != nil {
+			if err := a.await(ctx, sess); err != nil {
 				return err
 			}
 			if place, err = queue.Join(ctx); err != nil {
@@ -130,9 +158,22 @@ func (a *Agent) attend(ctx context.Context) error {
 	}
 }
 
+// await waits for the source, and no longer than the session lasts: an agent that has
+// nothing to write, or is paused, is in the fleet all the same.
+func (a *Agent) await(ctx context.Context, sess Session) error {
+	waiting, done := both(sess.Context(), ctx)
+	defer done()
+	err := a.Source.Wait(waiting)
+	var record *RecordError
+	if err == nil || errors.Is(err, io.EOF) || errors.As(err, &record) || ctx.Err() != nil || sess.Err() == nil {
+		return err
+	}
+	return sess.Err()
+}
+
 // enter registers the agent, under the same name as before if that is still free.
-func (a *Agent) enter(ctx context.Context, sess *session.Session) (*filelock.Queue, error) {
-	me := filelock.Member{Host: a.Host, BootID: a.BootID, Since: time.Now().UTC()}
+func (a *Agent) enter(ctx context.Context, sess Session) (*filelock.Queue, error) {
+	me := filelock.Member{Host: a.Host, BootID: a.BootID, Since: time.Now().UTC(), Life: a.life.Name()}
 	if err := filelock.Ensure(ctx, sess, a.Root); err != nil {
 		return nil, err
 	}
@@ -143,19 +184,19 @@ func (a *Agent) enter(ctx context.Context, sess *session.Session) (*filelock.Que
 	if err := oneMachine(ctx, sess, a.Root, a.BootID); err != nil {
 		return nil, err
 	}
-	if a.file != nil && name != a.name { // somebody took our name meanwhile
-		a.file.Close()
-		a.file = nil
-	}
+	a.life.Sweep(func() ([]string, error) { return lives(ctx, sess, a.Root) })
 	if a.file == nil {
-		if a.file, err = a.Open(name); err != nil {
-			return nil, err
-		}
+		a.file, err = a.Open(name)
+	} else if name != a.name { // somebody took our name meanwhile
+		err = a.file.Rename(name)
+	}
+	if err != nil {
+		return nil, err
 	}
 	a.name, me.Agent = name, name
 	a.Log.Info("in the fleet", zap.String("agent", name), zap.String("fleet", string(a.Root)),
 		zap.Duration("session_timeout", sess.Timeout()))
-	return filelock.New(sess, a.Root, me, a.Log), nil
+	return filelock.New(sess, a.Root, me, a.life.Watch, a.Log), nil
 }
 
 // next waits for the turn and takes it. A turn that was lost is no error: the

@@ -38,8 +38,8 @@ func newSite(t testing.TB, zk string) *site {
 	return &site{t: t, zk: zk, root: filelock.Root(zktest.Root(t)), dir: dir, path: filepath.Join(dir, "data.txt")}
 }
 
-func (s *site) dialer(zk string) func(context.Context) (*session.Session, error) {
-	return func(ctx context.Context) (*session.Session, error) {
+func (s *site) dialer(zk string) func(context.Context) (fleet.Session, error) {
+	return func(ctx context.Context) (fleet.Session, error) {
 		return session.Dial(ctx, session.Options{
 			Servers: strings.Split(zk, ","), Timeout: 2 * time.Second, ConnectTimeout: 5 * time.Second,
 			Log: zaptest.NewLogger(s.t, zaptest.Level(zap.ErrorLevel)),
@@ -56,7 +56,7 @@ func (s *site) options(source fleet.Source) fleet.Options {
 	}
 }
 
-func (s *site) session() *session.Session {
+func (s *site) session() fleet.Session {
 	s.t.Helper()
 	sess, err := s.dialer(s.zk)(s.t.Context())
 	if err != nil {

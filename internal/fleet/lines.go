@@ -21,6 +21,7 @@ type Lines struct {
 	maxRecords, maxBytes int
 
 	mu      sync.Mutex
+	tuner   *Tuner   // has its say over maxRecords, when set
 	records [][]byte // read and not yet acknowledged
 	bytes   int
 	taken   int           // of records, how many Take handed out
@@ -39,6 +40,22 @@ func NewLines(r io.Reader, maxRecords, maxBytes int) *Lines {
 	}
 	go l.read(bufio.NewReaderSize(r, frame.MaxRecord+2))
 	return l
+}
+
+// Tune makes the most records of a turn follow tuner.
+func (l *Lines) Tune(tuner *Tuner) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tuner = tuner
+}
+
+// most is how many records a turn may have; the caller has the lock.
+func (l *Lines) most() int {
+	if l.tuner == nil {
+		return l.maxRecords
+	}
+	now, _ := l.tuner.Get()
+	return now.MaxRecords
 }
 
 // Stop makes the reader end at its next line.
@@ -74,7 +91,7 @@ func (l *Lines) read(r *bufio.Reader) {
 func (l *Lines) add(record []byte) bool {
 	for {
 		l.mu.Lock()
-		room := len(l.records) < 2*l.maxRecords && l.bytes < 2*l.maxBytes
+		room := len(l.records) < 2*l.most() && l.bytes < 2*l.maxBytes
 		if room {
 			l.records = append(l.records, record)
 			l.bytes += len(record) + 1
@@ -130,7 +147,7 @@ func (l *Lines) Take(uint64) [][]byte {
 	defer l.mu.Unlock()
 	l.taken = 0
 	size := 0
-	for _, r := range l.records[:min(len(l.records), l.maxRecords)] {
+	for _, r := range l.records[:min(len(l.records), l.most())] {
 		if size += len(r) + 1; size > l.maxBytes {
 			break
 		}
@@ -138,6 +155,8 @@ func (l *Lines) Take(uint64) [][]byte {
 	}
 	return l.records[:l.taken:l.taken]
 }
+
+func (l *Lines) With() []any { return nil }
 
 func (l *Lines) More() bool {
 	l.mu.Lock()

@@ -28,11 +28,14 @@ type member struct {
 // ErrNameTaken says that another live agent has the name that was asked for.
 var ErrNameTaken = errors.New("the agent's name is taken")
 
+// mostAgents is how many names of its own giving a fleet has.
+const mostAgents = 1024
+
 // register enters the fleet under a name that no other live agent has: the one
 // asked for, or if none was, the one had before, or the lowest free agent-N. It goes
 // when the session ends. The agent that has the name asked for may have died just now:
 // its session is given the time to expire.
-func (a *Agent) register(ctx context.Context, sess *session.Session, me member) (name string, err error) {
+func (a *Agent) register(ctx context.Context, sess Session, me member) (name string, err error) {
 	asked, before := a.Name, a.name
 	patience, cancel := context.WithTimeout(ctx, 2*sess.Timeout())
 	defer cancel()
@@ -40,6 +43,8 @@ func (a *Agent) register(ctx context.Context, sess *session.Session, me member) 
 		switch {
 		case asked != "":
 			name = asked
+		case n > mostAgents:
+			return "", fmt.Errorf("enter the fleet: all names agent-1 to agent-%d are taken; stop agents that are not needed, or give this one a name (agent.name)", mostAgents)
 		case n > 0:
 			name = fmt.Sprintf("agent-%d", n)
 		case before != "":
@@ -69,7 +74,7 @@ func (a *Agent) register(ctx context.Context, sess *session.Session, me member) 
 // waitGone blocks until there is no such node, or something happened to it. When the
 // session is over as well as ctx, as after a pause of this process, the error is the
 // session's.
-func waitGone(ctx context.Context, sess *session.Session, node string) error {
+func waitGone(ctx context.Context, sess filelock.Session, node string) error {
 	there, err := sess.Watch(ctx, node)
 	if err == nil {
 		select {
@@ -89,13 +94,13 @@ func waitGone(ctx context.Context, sess *session.Session, node string) error {
 
 // claim makes the node ours. taken is who has it, nil when we do. The node of an
 // earlier session of this very process is in the way only until it is removed.
-func claim(ctx context.Context, sess *session.Session, node string, me member) (taken *member, err error) {
+func claim(ctx context.Context, sess filelock.Session, node string, me member) (taken *member, err error) {
 	for {
 		_, err := sess.Create(ctx, node, encode(me), zk.FlagEphemeral)
 		if err == nil {
 			return nil, nil
 		}
-		if session.Definite(err) && !errors.Is(err, zk.ErrNodeExists) || ctx.Err() != nil || sess.Err() != nil {
+		if !errors.Is(err, zk.ErrNodeExists) && !errors.Is(err, session.ErrBroken) || ctx.Err() != nil || sess.Err() != nil {
 			return nil, err
 		}
 		there, err := sess.Get(ctx, node)
@@ -112,14 +117,15 @@ func claim(ctx context.Context, sess *session.Session, node string, me member) (
 		if json.Unmarshal(there.Data, &other) != nil || other.Run != me.Run {
 			return &other, nil
 		}
-		if err := sess.Delete(ctx, node); err != nil && !errors.Is(err, zk.ErrNoNode) {
+		err = sess.Delete(ctx, node)
+		if session.Definite(err) && !errors.Is(err, zk.ErrNoNode) || ctx.Err() != nil || sess.Err() != nil {
 			return nil, err
 		}
 	}
 }
 
 // members lists the fleet by name.
-func members(ctx context.Context, sess *session.Session, root filelock.Root) ([]member, error) {
+func members(ctx context.Context, sess filelock.Session, root filelock.Root) ([]member, error) {
 	names, err := sess.Children(ctx, root.Agents())
 	if errors.Is(err, zk.ErrNoNode) {
 		return nil, nil
@@ -151,10 +157,19 @@ func members(ctx context.Context, sess *session.Session, root filelock.Root) ([]
 	return all, nil
 }
 
+// lives lists by what the deaths of the fleet's members are noticed.
+func lives(ctx context.Context, sess filelock.Session, root filelock.Root) (names []string, err error) {
+	all, err := members(ctx, sess, root)
+	for _, m := range all {
+		names = append(names, m.Life)
+	}
+	return names, err
+}
+
 // oneMachine refuses a fleet that spans machines: their agents cannot share a
 // file system whose flock is to be trusted. Members of this machine's time before
 // its last boot are ghosts, and go when their sessions expire.
-func oneMachine(ctx context.Context, sess *session.Session, root filelock.Root, bootID string) error {
+func oneMachine(ctx context.Context, sess Session, root filelock.Root, bootID string) error {
 	patience, cancel := context.WithTimeout(ctx, 2*sess.Timeout())
 	defer cancel()
 	for {

@@ -7,14 +7,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
-	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
 // doubt is a commit that was sent and not answered.
 type doubt struct {
 	hold    *filelock.Hold
-	start   int64 // where its frame begins in the file
 	out     writer.Appended
 	records [][]byte
 }
@@ -44,9 +42,11 @@ func (a *Agent) settle(ctx context.Context, queue *filelock.Queue) error {
 }
 
 // committed tells whether d's frame is in the part of the file that head covers.
-// Our turn's number there may be another agent's; the token is ours alone.
+// Our turn's number there may be another agent's, and after ZooKeeper went back in time
+// even our token; the sum is ours alone. If head is of our turn's number, its own sum says
+// whose: the file may have our frame in the place of the other's, then.
 func (a *Agent) committed(data []byte, d *doubt) (bool, error) {
-	head, err := frame.ParseHead(data)
+	head, err := parseHead(data)
 	if err != nil {
 		return false, err
 	}
@@ -56,9 +56,15 @@ func (a *Agent) committed(data []byte, d *doubt) (bool, error) {
 			Next: "look for its records in the file before writing them again",
 		}
 	}
-	if head.Turn < d.out.Head.Turn {
-		return false, nil
+	if head.Turn+1 < d.out.Head.Turn { // older than what our turn began with
+		return false, &writer.RefusedError{
+			Why:  fmt.Sprintf("ZooKeeper says that turn %d is the last, and we were in turn %d: it went back in time", head.Turn, d.out.Head.Turn),
+			Next: nextAdopt,
+		}
 	}
-	there, err := a.file.HeaderAt(d.start)
-	return there.Token == d.out.Head.Token, err
+	if head.Turn <= d.out.Head.Turn {
+		return head.Sum == d.out.Head.Sum, nil
+	}
+	there, err := a.file.HeaderAt(d.out.Start)
+	return there.Sum == d.out.Header.Sum, err
 }

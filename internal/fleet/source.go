@@ -15,6 +15,9 @@ type Source interface {
 	Wait(ctx context.Context) error
 	// Take gives the records for a turn, at least one after Wait returned nil.
 	Take(turn uint64) [][]byte
+	// With gives the operations that belong to what Take gave: they happen in the
+	// transaction that commits it, or neither does. Nil is the usual answer.
+	With() []any
 	// More tells whether, once what Take gave is acknowledged, the next Wait would
 	// return nil at once. The agent then takes its next place with the commit.
 	More() bool
@@ -44,25 +47,44 @@ type Ticker struct {
 	Pace  time.Duration // from one turn's records to the next's; 0: as fast as it goes
 	Turns int           // how many, 0: no end
 
+	// Tuner, when set, has its say over Lines and Pace.
+	Tuner *Tuner
+
 	taken int
-	next  time.Time
+	beat  time.Time // of the turn before
+}
+
+// Tune makes the ticker follow tuner.
+func (t *Ticker) Tune(tuner *Tuner) { t.Tuner = tuner }
+
+// tuning is what goes for now, and what is closed when it does no longer.
+func (t *Ticker) tuning() (Tuning, <-chan struct{}) {
+	if t.Tuner == nil {
+		return Tuning{Lines: t.Lines, Pace: t.Pace}, nil
+	}
+	return t.Tuner.Get()
 }
 
 func (t *Ticker) Wait(ctx context.Context) error {
-	if t.done(t.taken) {
-		return errEnd
-	}
-	wait := time.Until(t.next)
-	if wait <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for {
+		if t.done(t.taken) {
+			return errEnd
+		}
+		now, changed := t.tuning()
+		wait := time.Until(t.beat.Add(now.Pace))
+		if wait <= 0 {
+			return ctx.Err()
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+			return nil
+		case <-changed: // perhaps the pace
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -70,8 +92,9 @@ func (t *Ticker) Take(turn uint64) [][]byte {
 	now := time.Now().UTC().Format("2006-01-02 15:04:05.000")
 	var records [][]byte
 	size := 0
-	for i := range t.Lines {
-		r := fmt.Appendf(nil, "%s  %s  turn %d  line %d of %d", now, t.Agent(), turn, i+1, t.Lines)
+	tuning, _ := t.tuning()
+	for i := range tuning.Lines {
+		r := fmt.Appendf(nil, "%s  %s  turn %d  line %d of %d", now, t.Agent(), turn, i+1, tuning.Lines)
 		if size += len(r) + 1; t.Bytes > 0 && size > t.Bytes && i > 0 {
 			break
 		}
@@ -80,16 +103,23 @@ func (t *Ticker) Take(turn uint64) [][]byte {
 	return records
 }
 
-func (t *Ticker) More() bool { return t.Pace == 0 && !t.done(t.taken+1) }
+func (t *Ticker) With() []any { return nil }
+
+func (t *Ticker) More() bool {
+	now, _ := t.tuning()
+	return now.Pace == 0 && !t.done(t.taken+1)
+}
 
 // Ack moves on to the next beat of a steady rhythm, so that agents with the same
 // pace have the same number of turns; a beat that has passed is not made up for.
 func (t *Ticker) Ack() {
 	t.taken++
-	if now := time.Now(); t.next.Add(t.Pace).Before(now) {
-		t.next = now
+	tuning, _ := t.tuning()
+	now, due := time.Now(), t.beat.Add(tuning.Pace)
+	t.beat = due
+	if due.Add(tuning.Pace).Before(now) || due.After(now) { // or the pace was changed
+		t.beat = now
 	}
-	t.next = t.next.Add(t.Pace)
 }
 
 func (t *Ticker) Pending() int { return 0 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
-	"github.com/turnstile-fleet/turnstile/internal/session"
 )
 
 // Status is what ZooKeeper knows of a fleet at one moment, more or less: it is put
@@ -39,7 +38,7 @@ type Waiter struct {
 
 // Look asks for the status of the fleet called name. The error says which part
 // could not be read; a fleet that never was is an empty status.
-func Look(ctx context.Context, sess *session.Session, root filelock.Root, name string) (Status, error) {
+func Look(ctx context.Context, sess filelock.Session, root filelock.Root, name string) (Status, error) {
 	s := Status{Fleet: name, Waiting: []Waiter{}, Agents: []filelock.Member{}, Foreign: []string{}, At: time.Now().UTC()}
 	entries, err := filelock.Look(ctx, sess, root)
 	if err != nil {
@@ -77,7 +76,7 @@ func Look(ctx context.Context, sess *session.Session, root filelock.Root, name s
 }
 
 // Head reads how far the fleet's file is committed; nil when there is no head.
-func Head(ctx context.Context, sess *session.Session, root filelock.Root) (*frame.Head, error) {
+func Head(ctx context.Context, sess filelock.Session, root filelock.Root) (*frame.Head, error) {
 	node, err := sess.Get(ctx, root.Head())
 	if errors.Is(err, zk.ErrNoNode) {
 		return nil, nil

@@ -23,20 +23,20 @@ func (a *Agent) turn(stop context.Context, hold *filelock.Hold) (*filelock.Place
 	ctx, cancel := lingering(stop, lastTurn)
 	defer cancel()
 	token := frame.Token(hold.Token())
-	head, err := a.head(ctx, hold, token)
+	writing, done := both(hold.Context(), ctx)
+	defer done()
+	head, err := a.head(writing, hold, token)
 	if err != nil {
 		return nil, a.abandon(hold, err)
 	}
 	records := a.Source.Take(head.Turn + 1)
-	writing, done := both(hold.Context(), ctx)
 	out, err := a.file.Append(writing, token, head, records)
-	done()
 	if err != nil {
 		return nil, a.abandon(hold, err)
 	}
-	next, err := hold.Commit(ctx, out.Head.Encode(), stop.Err() == nil && a.Source.More())
+	next, err := hold.Commit(ctx, out.Head.Encode(), stop.Err() == nil && a.Source.More(), a.Source.With()...)
 	if errors.Is(err, filelock.ErrUnknown) {
-		a.doubt = &doubt{hold: hold, start: head.Offset, out: out, records: records}
+		a.doubt = &doubt{hold: hold, out: out, records: records}
 		a.Log.Warn("the connection broke during a commit, finding out what became of it", zap.Uint64("turn", out.Head.Turn))
 	}
 	if err != nil {
@@ -49,7 +49,7 @@ func (a *Agent) turn(stop context.Context, hold *filelock.Hold) (*filelock.Place
 // turn of all.
 func (a *Agent) head(ctx context.Context, hold *filelock.Hold, token frame.Token) (frame.Head, error) {
 	if hold.Head() != nil {
-		return frame.ParseHead(hold.Head())
+		return parseHead(hold.Head())
 	}
 	head, err := a.file.Begin(ctx, token)
 	if err != nil {
@@ -58,6 +58,20 @@ func (a *Agent) head(ctx context.Context, hold *filelock.Hold, token frame.Token
 	a.Log.Info("beginning a new file", zap.Stringer("incarnation", head.Incarnation))
 	return head, hold.Publish(ctx, head.Encode())
 }
+
+// parseHead reads head. One that is gone or damaged explains nothing: refused.
+func parseHead(data []byte) (frame.Head, error) {
+	if data == nil {
+		return frame.Head{}, &writer.RefusedError{Why: "ZooKeeper has no head any more: it was wiped or restored", Next: nextAdopt}
+	}
+	head, err := frame.ParseHead(data)
+	if err != nil {
+		return head, &writer.RefusedError{Why: err.Error(), Next: nextAdopt}
+	}
+	return head, nil
+}
+
+const nextAdopt = "nothing was changed; find out what happened, then `agent adopt` verifies the file and goes on from what it holds"
 
 // abandon gives up a turn that could not be written, and makes of err what it
 // means for the agent.
@@ -69,7 +83,7 @@ func (a *Agent) abandon(hold *filelock.Hold, err error) error {
 		// A higher token than that of the turn that ZooKeeper says is on.
 		err = &writer.RefusedError{
 			Why:  fmt.Sprintf("it is our turn by ZooKeeper, yet %v: ZooKeeper went back in time", err),
-			Next: "nothing was changed; find out what happened, then `agent adopt` verifies the file and goes on from what it holds",
+			Next: nextAdopt,
 		}
 	case errors.Is(err, writer.ErrFenced) || hold.Err() != nil:
 		err = fmt.Errorf("%w: %w", filelock.ErrLost, err)
@@ -80,13 +94,13 @@ func (a *Agent) abandon(hold *filelock.Hold, err error) error {
 
 // acknowledge tells the source, when all that an acknowledgement promises is true.
 func (a *Agent) acknowledge(ctx context.Context, out writer.Appended, records [][]byte) error {
-	if err := a.receipt(ctx, out.Head); err != nil {
-		return err
+	if err := a.receipt(ctx, out); err != nil {
+		return fmt.Errorf("%w: turn %d: %w", ErrUnacknowledged, out.Head.Turn, err)
 	}
 	if a.Acks != nil {
 		run := frame.AckRun{Agent: a.name, Incarnation: out.Head.Incarnation}
 		if err := a.Acks.Write(run, out.Head.Turn, records); err != nil {
-			return err
+			return fmt.Errorf("%w: turn %d: %w", ErrUnacknowledged, out.Head.Turn, err)
 		}
 	}
 	a.Source.Ack()
@@ -98,9 +112,9 @@ func (a *Agent) acknowledge(ctx context.Context, out writer.Appended, records []
 }
 
 // receipt notes the commit on the volume, however long another process is inside.
-func (a *Agent) receipt(ctx context.Context, head frame.Head) error {
+func (a *Agent) receipt(ctx context.Context, out writer.Appended) error {
 	for {
-		err := a.file.Receipt(ctx, head.Token, head)
+		err := a.file.Receipt(ctx, out)
 		if !errors.Is(err, writer.ErrBusy) {
 			return err
 		}

@@ -39,7 +39,7 @@ type Head struct {
 	Turn        uint64    `json:"turn"`   // the last committed turn; From-1 when there is none yet
 	Offset      int64     `json:"offset"` // where it ends, in bytes from the file's beginning
 	Sum         Sum       `json:"sum"`    // the chain's last link there
-	Token       Token     `json:"token"`  // the committer's
+	Token       Token     `json:"token"`  // the committer's; 0 when there is none yet
 	Agent       string    `json:"agent"`
 	At          time.Time `json:"at"`
 }

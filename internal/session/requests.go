@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -21,9 +22,12 @@ func Definite(err error) bool {
 		zk.ErrNoChildrenForEphemerals, zk.ErrInvalidACL, zk.ErrBadArguments, zk.ErrInvalidPath)
 }
 
-// Broken tells whether err is that the connection broke under a request, which on
-// this session may be sent again.
-func Broken(err error) bool {
+// ErrBroken is wrapped when the connection broke under a request, which on this session
+// may be sent again.
+var ErrBroken = errors.New("the connection to ZooKeeper broke")
+
+// broken recognises what the library returns then. (Any errno would pass for one.)
+func broken(err error) bool {
 	var network net.Error
 	return errors.As(err, &network) ||
 		isOneOf(err, zk.ErrConnectionClosed, zk.ErrNoServer, zk.ErrClosing, zk.ErrSessionMoved, net.ErrClosed, io.EOF)
@@ -33,10 +37,15 @@ func isOneOf(err error, words ...error) bool {
 	return slices.ContainsFunc(words, func(word error) bool { return errors.Is(err, word) })
 }
 
+// lastWord is how long a write's answer is awaited beyond its context: a server that is
+// there has answered by then. Whoever does not get an answer has to find out what became
+// of the write, and should not ask before it was sent.
+const lastWord = 100 * time.Millisecond
+
 // call runs one request of the library, which knows no contexts, and returns when
-// it has an answer, ctx is done, or the session is over, whichever comes first.
-// When it was not the answer, a write may still take effect.
-func call[T any](ctx context.Context, s *Session, request func() (T, error)) (T, error) {
+// it has an answer, ctx has been done for so long, or the session is over, whichever
+// comes first. When it was not the answer, a write may still take effect.
+func call[T any](ctx context.Context, s *Session, beyond time.Duration, request func() (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
@@ -57,23 +66,47 @@ func call[T any](ctx context.Context, s *Session, request func() (T, error)) (T,
 	}
 	select {
 	case r := <-answer:
-		if Broken(r.err) && s.ctx.Err() != nil {
-			return none, context.Cause(s.ctx) // that is why it broke
-		}
-		return r.value, r.err
-	case <-ctx.Done():
-		return none, context.Cause(ctx)
+		return answered(ctx, s, r.value, r.err)
 	case <-s.ctx.Done():
 		return none, context.Cause(s.ctx)
+	case <-ctx.Done():
 	}
+	timer := time.NewTimer(beyond)
+	defer timer.Stop()
+	select {
+	case r := <-answer:
+		return answered(ctx, s, r.value, r.err)
+	case <-s.ctx.Done():
+		return none, context.Cause(s.ctx)
+	case <-timer.C:
+		return none, context.Cause(ctx)
+	}
+}
+
+func answered[T any](ctx context.Context, s *Session, value T, err error) (T, error) {
+	var none T
+	switch {
+	case !broken(err):
+		return value, err
+	case s.ctx.Err() != nil:
+		return none, context.Cause(s.ctx) // that is why it broke
+	case ctx.Err() != nil:
+		return none, context.Cause(ctx)
+	}
+	return none, fmt.Errorf("%w: %w", ErrBroken, err)
 }
 
 // read runs a request that changes nothing, again and again until it has an
 // answer: a connection that broke under it makes no difference then.
 func read[T any](ctx context.Context, s *Session, request func() (T, error)) (T, error) {
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		value, err := call(ctx, s, request)
-		if !Broken(err) || ctx.Err() != nil || s.ctx.Err() != nil {
+		value, err := call(ctx, s, 0, request)
+		if errors.Is(err, ErrBroken) {
+			if why := s.wire.complain(); why != nil {
+				return value, why
+			}
+		}
+		if !errors.Is(err, ErrBroken) || ctx.Err() != nil || s.ctx.Err() != nil {
 			return value, err
 		}
 		select { // jitter, for all clients lose a server at the same moment
@@ -131,25 +164,47 @@ func (s *Session) Children(ctx context.Context, path string) ([]string, error) {
 	})
 }
 
-// Sync makes a later read on this session see everything that was committed
-// before the call.
+// WatchChildren lists a node's children and receives one event when one is made or
+// deleted, or the node itself goes; with the node's own Stat. When there is no node the
+// error is zk.ErrNoNode and no watch is left behind.
+func (s *Session) WatchChildren(ctx context.Context, path string) (names []string, node Node, err error) {
+	type answer struct {
+		names []string
+		node  Node
+	}
+	a, err := read(ctx, s, func() (answer, error) {
+		names, stat, watch, err := s.conn.ChildrenW(path)
+		return answer{names, Node{Stat: stat, Watch: watch}}, err
+	})
+	return a.names, a.node, err
+}
+
+// Sync makes a later read on this session see everything that the leader had committed
+// before the call. It asks no quorum: a leader that was deposed and does not know it yet
+// answers too. Where that matters, write.
 func (s *Session) Sync(ctx context.Context, path string) error {
 	_, err := read(ctx, s, func() (string, error) { return s.conn.Sync(path) })
 	return err
 }
 
-// Writes are sent once. When their error is not Definite the caller has to find
+// Writes are sent once, and answered at most lastWord after their context has ended. When their error is not Definite the caller has to find
 // out whether they took effect.
 
 // Create makes a node with the session's ACL and returns its path, which flags of
 // zk.FlagSequence lengthen.
 func (s *Session) Create(ctx context.Context, path string, data []byte, flags int32) (string, error) {
-	return call(ctx, s, func() (string, error) { return s.conn.Create(path, data, flags, s.acl) })
+	return call(ctx, s, lastWord, func() (string, error) { return s.conn.Create(path, data, flags, s.acl) })
+}
+
+// Set writes a node's data at the version that it must have, -1 for any; it returns the
+// Stat that the node has then.
+func (s *Session) Set(ctx context.Context, path string, data []byte, version int32) (*zk.Stat, error) {
+	return call(ctx, s, lastWord, func() (*zk.Stat, error) { return s.conn.Set(path, data, version) })
 }
 
 // Delete removes a node, whatever its version.
 func (s *Session) Delete(ctx context.Context, path string) error {
-	_, err := call(ctx, s, func() (struct{}, error) { return struct{}{}, s.conn.Delete(path, -1) })
+	_, err := call(ctx, s, lastWord, func() (struct{}, error) { return struct{}{}, s.conn.Delete(path, -1) })
 	return err
 }
 
@@ -157,5 +212,5 @@ func (s *Session) Delete(ctx context.Context, path string) error {
 // *zk.CheckVersionRequest) all or none. A definite error is the first refused
 // operation's, and which one it was can be seen in the results.
 func (s *Session) Multi(ctx context.Context, ops ...any) ([]zk.MultiResponse, error) {
-	return call(ctx, s, func() ([]zk.MultiResponse, error) { return s.conn.Multi(ops...) })
+	return call(ctx, s, lastWord, func() ([]zk.MultiResponse, error) { return s.conn.Multi(ops...) })
 }

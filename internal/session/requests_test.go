@@ -222,3 +222,25 @@ func TestAConnectionCutWhileAuthenticating(t *testing.T) {
 		t.Errorf("dial ended with %v: neither a session nor ErrUnavailable", err)
 	}
 }
+
+// Otherwise whoever tidies up after it might do so before it has arrived.
+func TestAWriteIsAwaitedAMomentBeyondItsContext(t *testing.T) {
+	t.Parallel()
+	proxy := zktest.NewProxy(t, shared(t))
+	sess := dial(t, 20*time.Second, proxy.Addr)
+	path := node(t, sess, "late")
+	ctx, cancel := context.WithCancel(background(t))
+	proxy.OnRequest(func([]byte) bool { cancel(); return true })
+	if _, err := sess.Create(ctx, path, nil, 0); err != nil || ctx.Err() == nil {
+		t.Errorf("a create that was answered just after its context ended: %v", err)
+	}
+	proxy.OnRequest(nil)
+	proxy.Silence(true)
+	ctx, cancel = context.WithTimeout(background(t), 10*time.Millisecond)
+	defer cancel()
+	quick(t, "a delete that is not answered", 2*time.Second, func() {
+		if err := sess.Delete(ctx, path); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("it ended with %v", err)
+		}
+	})
+}

@@ -56,7 +56,21 @@ type Options struct {
 	TLS            *tls.Config   // nil means plain TCP
 	Digest         string        // user:password, or empty
 	Log            *zap.Logger   // nil means silence
+	// Notify, when set, is told of every change, in order, from whichever goroutine
+	// noticed it. It must not block.
+	Notify func(State)
 }
+
+// State is what a session's user may want to be told of.
+type State int
+
+const (
+	Connected State = iota // a server serves the session
+	Suspended              // no server does at present; the session may live
+	Lost                   // the session is over, and was not closed
+)
+
+func (s State) String() string { return [...]string{"Connected", "Suspended", "Lost"}[s] }
 
 // Session is one ZooKeeper session. All methods may be called from several
 // goroutines at once.
@@ -77,6 +91,10 @@ type Session struct {
 	library   chan struct{} // closed when the library's own loop has ended
 	closeOnce sync.Once
 	closing   atomic.Bool
+
+	telling sync.Mutex // guards lost, and keeps what notify tells in order
+	lost    bool
+	notify  func(State)
 }
 
 // goodbye is how long Close waits for a server to confirm.
@@ -93,14 +111,16 @@ func Dial(ctx context.Context, opts Options) (*Session, error) {
 	}
 	s := &Session{
 		log: opts.Log, acl: zk.WorldACL(zk.PermAll),
-		ready: make(chan struct{}), library: make(chan struct{}),
+		ready: make(chan struct{}), library: make(chan struct{}), notify: opts.Notify,
 	}
 	s.ctx, s.end = context.WithCancelCause(context.Background())
 	s.wire = newWire(s.ctx, opts, s.expire)
 
+	servers := &hosts{over: s.ctx}
+	s.wire.served = servers.served
 	conn, events, err := zk.Connect(opts.Servers, opts.Timeout,
 		zk.WithDialer(s.wire.dial),
-		zk.WithHostProvider(&hosts{}),
+		zk.WithHostProvider(servers),
 		zk.WithEventCallback(s.onEvent()),
 		zk.WithLogger(libraryLog{opts.Log}), zk.WithLogInfo(false),
 		zk.WithMaxBufferSize(maxPacket), zk.WithMaxConnBufferSize(maxPacket))
@@ -182,6 +202,10 @@ func (s *Session) Err() error {
 	return context.Cause(s.ctx)
 }
 
+// Remaining is how long the session surely lasts if no request is answered from now on;
+// not above zero when it is over. It counts time in which the machine was suspended.
+func (s *Session) Remaining() time.Duration { return s.wire.remaining() }
+
 // Close ends the session, and with it its ephemeral nodes, at once when a server
 // is connected. On return, well within a second, nothing of the session runs any
 // more but at most a timer of the library's.
@@ -245,6 +269,22 @@ func (s *Session) expire(why string) {
 	}
 	s.end(fmt.Errorf("%w: %s", ErrExpired, why))
 	s.wire.shut()
+	if errors.Is(context.Cause(s.ctx), ErrExpired) {
+		s.tell(Lost)
+	}
+}
+
+// tell tells whoever wants to know.
+func (s *Session) tell(state State) {
+	if s.notify == nil {
+		return
+	}
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	if !s.lost {
+		s.lost = state == Lost
+		s.notify(state)
+	}
 }
 
 // watchDeadline ends the session when its deadline has passed.
@@ -276,9 +316,11 @@ func (s *Session) onEvent() func(zk.Event) {
 			s.log.Debug("session is served", zap.String("server", e.Server))
 			once.Do(func() { close(s.ready) })
 			served = true
+			s.tell(Connected)
 		case e.State == zk.StateDisconnected:
 			if served && !s.closing.Load() && s.ctx.Err() == nil {
 				s.log.Warn("connection to ZooKeeper lost, trying the servers in turn", zap.String("server", e.Server))
+				s.tell(Suspended)
 			}
 			served = false
 		case e.State == zk.StateExpired:
@@ -291,32 +333,3 @@ func (s *Session) onEvent() func(zk.Event) {
 type libraryLog struct{ log *zap.Logger }
 
 func (l libraryLog) Printf(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
-
-// hosts hands the library the servers' names in turn. Names are resolved at each
-// dial, where the library's own provider resolves them once, at the start.
-type hosts struct {
-	mu      sync.Mutex
-	servers []string
-	next    int
-	failed  int // servers tried since the last success
-}
-
-func (h *hosts) Init(servers []string) error { h.servers = servers; return nil }
-
-func (h *hosts) Len() int { return len(h.servers) }
-
-func (h *hosts) Next() (server string, retryStart bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	server = h.servers[h.next]
-	h.next = (h.next + 1) % len(h.servers)
-	retryStart = h.failed > 0 && h.failed%len(h.servers) == 0
-	h.failed++
-	return server, retryStart
-}
-
-func (h *hosts) Connected() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.failed = 0
-}

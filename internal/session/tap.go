@@ -23,14 +23,20 @@ const (
 	answerHeader       = 4 + 8 + 4
 	xidNotification    = -1
 	opSetWatches       = 101
+	opSetAuth          = 100
+	longSetWatches     = 64 << 10 // the library goes on in another packet at twice that
 )
 
 // tap is one TCP connection with wire reading along. The library writes one whole
 // packet a call and reads length and body in turn, from one goroutine each.
 //
-// It also keeps the newest zxid in the library's stead, which reads it in one goroutine
-// while it writes it in another when it reconnects with watches set: answers come to
-// the library without a zxid, and its requests get ours.
+// It also keeps the zxids in the library's stead, which reads one in one goroutine while
+// it writes it in another when it reconnects with watches set: answers come to the library
+// without a zxid, and its requests get ours. There are two. Connecting asks for a server
+// that is not behind the newest that any answer had. Setting watches again asks for what
+// happened since the newest up to which events were told: the library does that some time
+// after it has connected, and an answer that comes first must not pass for an event that
+// the last connection took with it.
 type tap struct {
 	net.Conn
 	wire *wire
@@ -39,6 +45,10 @@ type tap struct {
 	inLeft   int                       // its bytes not yet read
 	asked    bool                      // the connect request was sent
 	attached bool                      // and granted; guarded by wire.mu
+	since    int64                     // what wire had told when this was connected
+	whole    bool                      // events come before the answers that tell of later; guarded by wire.mu
+	long     bool                      // there are more setWatches requests than one; guarded by wire.mu
+	setting  map[int32]bool            // those that are not answered, by xid; guarded by wire.mu
 	closed   bool                      // by the library; guarded by wire.mu
 	sent     map[int32][]time.Duration // by xid, oldest first; guarded by wire.mu
 }
@@ -53,21 +63,40 @@ func (t *tap) Write(packet []byte) (int, error) {
 			return 0, errOneSession
 		}
 		t.note(0) // the connect answer is matched as xid 0, which the library never uses
-		return t.Conn.Write(t.wire.withZxid(packet, connectRequestZxid))
+		newest, told := t.wire.zxids()
+		t.since = told
+		return t.Conn.Write(withZxid(packet, connectRequestZxid, newest))
 	}
-	t.note(int32(binary.BigEndian.Uint32(packet[4:])))
-	if binary.BigEndian.Uint32(packet[4+opcodeAt:]) == opSetWatches {
-		packet = t.wire.withZxid(packet, setWatchesZxid)
+	xid := int32(binary.BigEndian.Uint32(packet[4:]))
+	t.note(xid)
+	switch binary.BigEndian.Uint32(packet[4+opcodeAt:]) {
+	case opSetWatches:
+		packet = withZxid(packet, setWatchesZxid, t.since)
+		t.wire.mu.Lock()
+		t.setting[xid] = true
+		t.long = t.long || len(packet) > longSetWatches
+		t.wire.mu.Unlock()
+	case opSetAuth:
+		// Told of a write that failed, the library answers this request twice, with room
+		// for one, and is stuck for good.
+		if _, err := t.Conn.Write(packet); err != nil {
+			t.Conn.Close()
+		}
+		return len(packet), nil
 	}
 	return t.Conn.Write(packet)
 }
 
-// withZxid is packet with the newest zxid at an offset of its body.
-func (w *wire) withZxid(packet []byte, at int) []byte {
+func (w *wire) zxids() (newest, told int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.zxid, w.told
+}
+
+// withZxid is packet with a zxid at an offset of its body.
+func withZxid(packet []byte, at int, zxid int64) []byte {
 	packet = bytes.Clone(packet)
-	binary.BigEndian.PutUint64(packet[4+at:], uint64(w.zxid))
+	binary.BigEndian.PutUint64(packet[4+at:], uint64(zxid))
 	return packet
 }
 
@@ -81,6 +110,9 @@ func (t *tap) note(xid int32) {
 // breaks the connection.
 func (t *tap) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
+	if err != nil && !t.isAttached() {
+		t.wire.late(err)
+	}
 	for rest := p[:n]; len(rest) > 0; {
 		var wrong error
 		if rest, wrong = t.follow(rest); wrong != nil {
@@ -100,6 +132,9 @@ func (t *tap) follow(b []byte) ([]byte, error) {
 			t.inLeft = int(binary.BigEndian.Uint32(t.in))
 			t.in = t.in[:0]
 			if t.inLeft > maxPacket { // the library would make room for it first
+				if t.isAttached() {
+					return nil, errTooLong
+				}
 				return nil, errPacket
 			}
 		}
@@ -149,7 +184,9 @@ func (t *tap) answered(body []byte) (another bool) {
 		w.id = id
 		w.granted = time.Duration(binary.BigEndian.Uint32(body[connectAnswerTime:])) * time.Millisecond
 		t.attached = true
+		t.whole = w.count == 0 // no watch can have been set before
 		w.count++
+		w.slow = 0
 		t.Conn.SetDeadline(time.Time{})
 		w.hear(t.sent, 0)
 		return false
@@ -160,6 +197,14 @@ func (t *tap) answered(body []byte) (another bool) {
 	if xid := int32(binary.BigEndian.Uint32(body)); xid != xidNotification {
 		w.hear(t.sent, xid)
 		w.zxid = max(w.zxid, int64(binary.BigEndian.Uint64(body[answerZxid:])))
+		if t.setting[xid] { // what happened meanwhile was told before this answer
+			delete(t.setting, xid)
+			t.whole = len(t.setting) == 0 && !t.long
+		}
+		w.served()
+		if t.whole {
+			w.told = w.zxid
+		}
 	}
 	return false
 }

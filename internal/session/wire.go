@@ -18,16 +18,20 @@ import (
 type wire struct {
 	ctx       context.Context // the session's
 	tls       *tls.Config
-	handshake time.Duration // bound of TCP, TLS and ZooKeeper's connect, each
+	handshake time.Duration // bound of TCP, TLS and ZooKeeper's connect, each; see patience
 	expire    func(why string)
 	now       func() time.Duration // counts suspend; injected by tests
+	served    func()               // called with each answer to a request
 
 	mu      sync.Mutex
 	id      int64         // 0 until a session was granted
 	granted time.Duration // its timeout
 	heard   time.Duration // when the last answered request was sent, by now
 	zxid    int64         // the newest that an answer carried
+	told    int64         // the newest up to which watches have told of all
+	tooLong bool          // an answer was, and nobody was told yet
 	failure error         // why the last attempt failed
+	slow    int           // attempts that took too long since a session was granted last
 	open    *tap          // the connection in use
 	count   uint64        // connections on which the session was granted
 }
@@ -38,6 +42,7 @@ func margin(timeout time.Duration) time.Duration { return timeout / 10 }
 var (
 	errOneSession = errors.New("the session is over, another is not asked for")
 	errPacket     = errors.New("what answers there does not speak ZooKeeper's protocol")
+	errTooLong    = errors.New("the answer is longer than 1 MiB: too many or too long names or data")
 )
 
 func newWire(ctx context.Context, opts Options, expire func(string)) *wire {
@@ -45,6 +50,7 @@ func newWire(ctx context.Context, opts Options, expire func(string)) *wire {
 		ctx: ctx, tls: opts.TLS, expire: expire, now: bootTime,
 		// Three servers must fit into the time after which the first is expired.
 		handshake: min(opts.ConnectTimeout, opts.Timeout) / 3,
+		served:    func() {},
 	}
 }
 
@@ -60,12 +66,14 @@ func bootTime() time.Duration {
 
 // dial is the library's dialer. Its own timeout is ignored: ours also covers TLS.
 func (w *wire) dial(network, address string, _ time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(w.ctx, w.handshake)
+	patience := w.patience()
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
 	if err == nil && w.tls != nil {
 		conn, err = w.secure(ctx, conn, address)
 	}
+	w.late(err)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
@@ -76,11 +84,35 @@ func (w *wire) dial(network, address string, _ time.Duration) (net.Conn, error) 
 		conn.Close()
 		return nil, errOneSession
 	}
-	w.open = &tap{Conn: conn, wire: w, sent: map[int32][]time.Duration{}}
+	w.open = &tap{Conn: conn, wire: w, sent: map[int32][]time.Duration{}, setting: map[int32]bool{}}
 	// A server that accepts and says nothing would hold the library for many
 	// times the session timeout.
-	conn.SetDeadline(time.Now().Add(w.handshake))
+	conn.SetDeadline(time.Now().Add(patience))
 	return w.open, nil
+}
+
+// patience bounds an attempt. It begins short, and doubles with each that was too short:
+// when a server comes back, its clients come all at once, and the kernels of those that
+// find no room in its backlog try again after one second, then two. To dial anew is
+// faster.
+func (w *wire) patience() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	first := time.Second
+	if w.id != 0 { // to take up a session costs the servers less than a new one
+		first /= 2
+	}
+	return min(w.handshake, first<<min(w.slow, 10))
+}
+
+// late counts an attempt that ended with err, if that was for want of time.
+func (w *wire) late(err error) {
+	var network net.Error
+	if errors.As(err, &network) && network.Timeout() {
+		w.mu.Lock()
+		w.slow++
+		w.mu.Unlock()
+	}
 }
 
 func (w *wire) secure(ctx context.Context, conn net.Conn, address string) (net.Conn, error) {
@@ -110,6 +142,18 @@ func (w *wire) failed(why error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.failure = why
+	w.tooLong = w.tooLong || errors.Is(why, errTooLong)
+}
+
+// complain tells once of an answer that was too long: to repeat the request is no use.
+func (w *wire) complain() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.tooLong {
+		return nil
+	}
+	w.tooLong = false
+	return errTooLong
 }
 
 func (w *wire) sessionID() int64 {

@@ -20,6 +20,7 @@ const mostAckLine = 256
 type ackLog struct {
 	name string
 	file *os.File
+	text *io.SectionReader // what it held when it was opened
 	in   *bufio.Reader
 	line int64 // the number of the line that next is
 
@@ -62,7 +63,8 @@ func newAckLog(path string, f *os.File) (*ackLog, error) {
 		return nil, err
 	}
 	l := &ackLog{name: filepath.Base(path), file: f}
-	l.in = bufio.NewReaderSize(io.NewSectionReader(f, 0, info.Size()), 4096)
+	l.text = io.NewSectionReader(f, 0, info.Size())
+	l.in = bufio.NewReaderSize(l.text, 4096)
 	begin, err := l.in.Peek(int(min(info.Size(), mostAckLine)))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -73,6 +75,16 @@ func newAckLog(path string, f *os.File) (*ackLog, error) {
 		}
 	}
 	return l, nil
+}
+
+// rewind goes back to the log's beginning.
+func (l *ackLog) rewind() error {
+	if _, err := l.text.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	l.in.Reset(l.text)
+	*l = ackLog{name: l.name, file: l.file, text: l.text, in: l.in}
+	return nil
 }
 
 var (

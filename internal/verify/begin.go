@@ -47,10 +47,14 @@ func (s *scan) beginAfter(p *piece, line int64) error {
 // adopted takes all before p as a preamble, which p says that it is: somebody
 // decided that no turn in it counts, and none of its faults.
 func (s *scan) adopted(p *piece) error {
+	s.acks.disowned = append(s.acks.disowned, s.Incarnations...)
 	s.tally.forget()
 	s.order = order{}
-	s.short, s.repeat, s.acks.missed = nil, repeat{}, nil
-	return s.beginAfter(p, s.line)
+	s.short, s.repeat = nil, repeat{}
+	if err := s.beginAfter(p, s.line); err != nil {
+		return err
+	}
+	return s.acks.again(s)
 }
 
 // beginAt begins the chain with the incarnation line p, which is the given line of

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
 
 func sha(data []byte) [sha256.Size]byte { return sha256.Sum256(data) }
@@ -261,4 +264,48 @@ func TestTwoDefectsAreBothFound(t *testing.T) {
 	data[h.turns[7].body+3] ^= 4
 	data = spliced(data, h.turns[2].start, h.turns[2].end)
 	wantKinds(t, verifying(t, data, nil), Missing, Corrupt)
+}
+
+// A writer that miscounts seals its mistake: the sum fits, and the turn is not what
+// its header says.
+func TestSealedTurnsThatAreNotWhatTheySay(t *testing.T) {
+	for name, c := range map[string]struct {
+		lines   int
+		records string
+	}{
+		"too few lines":            {1, "one\ntwo\n"},
+		"too many lines":           {3, "one\ntwo\n"},
+		"no newline at the end":    {2, "one\ntwo"},
+		"one line without newline": {1, "one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := ordinary(2)
+			lie := frame.Header{Turn: 3, Agent: "agent-1", Lines: c.lines, Bytes: len(c.records), Token: h.head.Token + 1, At: h.at}
+			lie.Sum = lie.Seal(h.head.Sum, sha([]byte(c.records)))
+			data := slices.Concat(h.data, []byte(lie.Line()+"\n"+c.records))
+			wantKinds(t, verifying(t, data, nil), Corrupt)
+			next, _ := frame.Append(data, lie.Sum, frame.Header{Turn: 4, Agent: "agent-2", Token: lie.Token + 1, At: h.at}, [][]byte{[]byte("goes on")})
+			wantKinds(t, verifying(t, next, nil), Corrupt)
+		})
+	}
+}
+
+// What is gone of a turn may be exactly as long as the turn behind it, so that it ends,
+// by its length, where a turn begins, and even has as many lines.
+func TestTornTurnThatEndsWhereAnotherDoes(t *testing.T) {
+	write := func(gone ...string) *history {
+		h := newHistory("")
+		return h.turn("agent-1", "first").turn("agent-2", append([]string{"stays"}, gone...)...).turn("agent-3", "third").turn("agent-1", "last")
+	}
+	third := write("x").turns[2]
+	long := strings.Repeat("x", third.end-third.start-1)
+	for name, h := range map[string]*history{"a line more": write(long), "as many lines": write(long[:7], long[8:])} {
+		t.Run(name, func(t *testing.T) {
+			w := h.turns[1]
+			r := verifying(t, spliced(h.data, w.lineEnds()[1], w.end), nil)
+			if wantKinds(t, r, Torn); r.Turns != 3 {
+				t.Errorf("%d turns are whole, want 3%s", r.Turns, told(r))
+			}
+		})
+	}
 }

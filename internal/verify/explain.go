@@ -22,6 +22,8 @@ const mostShort = 64
 func (s *scan) unsealed(p *piece, must bool) error {
 	switch {
 	case s.wrongTurn(p), s.wrongFrom(p):
+	case must && s.cut(p):
+		return s.broken(p)
 	case must && s.fresh != nil:
 		s.suspect = true
 		s.find(s.here(Corrupt, p), "the sum of turn %d does not fit: bytes of the turn, or of the incarnation line before it, were changed.", p.Turn)
@@ -77,7 +79,7 @@ func (s *scan) broken(p *piece) error {
 			return s.accept(&q, false)
 		}
 	}
-	next, err := s.look(p.body, p, append(slices.Clone(s.order.last.sums[:s.order.last.n]), p.Sum))
+	next, err := s.behind(p)
 	if err != nil {
 		return err
 	}
@@ -89,12 +91,27 @@ func (s *scan) broken(p *piece) error {
 			return err
 		}
 		return s.accept(p, false)
-	case contiguous:
+	case contiguous && !next.within(p):
 		s.find(s.here(Corrupt, p), "turn %d of %s has %s and %s instead of %d: bytes of its records were changed.",
 			p.Turn, p.Agent, count(p.newlines, "newline"), count(p.Bytes, "byte"), p.Lines)
 		return s.accept(p, false)
 	}
 	return s.misfit(p, next)
+}
+
+// behind looks for the place behind p.
+func (s *scan) behind(p *piece) (place, error) {
+	return s.look(p.body, p, append(slices.Clone(s.order.last.sums[:s.order.last.n]), p.Sum))
+}
+
+// within reports whether the frame that goes on from p's sum begins before the end that
+// p promises: then p was cut short, and that there is an end of ours is chance.
+func (a place) within(p *piece) bool { return a.onward && a.at < p.end }
+
+// cut reports whether p, which lies between two boundaries, was cut short.
+func (s *scan) cut(p *piece) bool {
+	next, err := s.behind(p)
+	return err == nil && next.within(p)
 }
 
 // misfit tells of p, which has fewer or more bytes than it promises, and goes on

@@ -14,56 +14,65 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
 
-// FuzzVerify holds the verifier to this: whatever the bytes, it ends, and what it
-// lets pass is exactly what the fleet would have written for the turns in it.
+// FuzzVerify holds the verifier to this: whatever the bytes, it ends; what it lets
+// pass is exactly what the fleet would have written for the turns in it; and against
+// the head of a file passes what begins with that file, and nothing else.
 func FuzzVerify(f *testing.F) {
-	for name, h := range smallFiles() {
-		f.Add(h.data, int64(0))
-		f.Add(h.data, int64(h.turns[0].end))
-		f.Add(slices.Concat([]byte(name), h.data), int64(len(h.data)))
+	files := []*history{ordinary(5), ordinary(1), adopted(), tiny(), lookalikes()}
+	for i, h := range files {
+		f.Add(h.data, byte(i))
+		f.Add(h.data[:h.turns[0].end], byte(i))
+		f.Add(slices.Concat(h.data, h.turns[0].bytes(h)), byte(i))
+		f.Add(slices.Concat([]byte("before"), h.data), byte(i))
 	}
-	f.Add(lookalikes().data, int64(-1))
 	data, _ := shuffledTurns(7)
-	f.Add(data, int64(99))
-	f.Fuzz(func(t *testing.T, data []byte, head int64) {
+	f.Add(data, byte(0))
+	f.Fuzz(func(t *testing.T, data []byte, which byte) {
 		r := verifying(t, data, nil)
 		if r.OK() {
 			if err := rewritten(data); err != nil {
 				t.Fatalf("it passes, but %v:\n%s", err, data)
 			}
 		}
-		if r.Faults() < len(r.Findings) || r.Judged > r.Size {
+		if r.Faults() < len(r.Findings) || r.Judged > r.Size || r.OK() != (r.Sound.End == r.Judged) {
 			t.Fatalf("%+v", r)
 		}
-		if head > 0 {
-			verifying(t, data, &frame.Head{Incarnation: testIDs[0], Offset: head, Turn: uint64(head) / 100})
+		h := files[int(which)%len(files)]
+		if got, want := verifying(t, data, &h.head), bytes.HasPrefix(data, h.data); got.OK() != want {
+			t.Fatalf("it passes for head's file: %v, and begins with it: %v%s\n%s", got.OK(), want, told(got), data)
 		}
 	})
 }
 
-// rewritten writes data anew from what it says, and compares.
+// rewritten writes data anew from what it says, and compares. It may begin behind a
+// preamble, wherever a line says so.
 func rewritten(data []byte) error {
 	if len(data) == 0 {
 		return nil
 	}
-	var prev *frame.Sum
-	pos := bytes.Index(data, []byte("#turnstile 1 "))
-	for pos > 0 {
-		inc, err := frame.ParseIncarnation(firstLine(data[pos:]))
-		if err == nil && inc.Preamble == int64(pos) {
+	err := errors.New("there is no incarnation line")
+	for pos := range data {
+		if !bytes.HasPrefix(data[pos:], []byte("#turnstile 1 ")) {
+			continue
+		}
+		inc, none := frame.ParseIncarnation(firstLine(data[pos:]))
+		if none != nil || inc.Preamble != int64(pos) {
+			continue
+		}
+		var prev *frame.Sum
+		if pos > 0 {
 			sum := frame.SumOf(sha(data[:pos]))
 			prev = &sum
-			break
 		}
-		next := bytes.Index(data[pos+1:], []byte("#turnstile 1 "))
-		if next < 0 {
-			return errors.New("its preamble has no end")
+		if err = rewrittenFrom(data, pos, prev); err == nil {
+			return nil
 		}
-		pos += 1 + next
 	}
-	if pos < 0 {
-		return errors.New("there is no incarnation line")
-	}
+	return err
+}
+
+// rewrittenFrom does so with what follows something that has the sum prev, or nothing.
+func rewrittenFrom(data []byte, pos int, prev *frame.Sum) error {
 	out := slices.Clone(data[:pos])
 	for len(out) < len(data) {
 		line := firstLine(data[len(out):])
@@ -91,12 +100,16 @@ func rewritten(data []byte) error {
 	return nil
 }
 
-// FuzzAcks does the same for acknowledgement logs: whatever they hold, reading
-// ends, and what is not the log of a run does not count.
+// FuzzAcks does the same for acknowledgement logs: whatever they hold, reading ends,
+// and they pass when each line of theirs tells of a record that is there, once, in the
+// order of the file, and only then.
 func FuzzAcks(f *testing.F) {
 	h := ordinary(4)
-	f.Add(acksOf("agent-2", h.turns), acksOf("agent-3", h.turns))
-	f.Add(append(acksOf("agent-2", h.turns), acksOf("agent-2", h.turns)...), []byte(nil))
+	two, three := acksOf("agent-2", h.turns), acksOf("agent-3", h.turns)
+	f.Add(two, three)
+	f.Add(slices.Concat(two, two), []byte(nil))
+	f.Add(slices.Concat(three, runLine("agent-3", testIDs[0]), two[bytes.Index(two, []byte("\n4 "))+1:]), runLine("a", testIDs[1]))
+	f.Add(bytes.Replace(two, []byte("\n1 2 "), []byte("\n1 3 "), 1), three[:len(three)-9])
 	f.Fuzz(func(t *testing.T, one, two []byte) {
 		dir := t.TempDir()
 		for name, log := range map[string][]byte{"one": one, "two": two} {
@@ -105,10 +118,50 @@ func FuzzAcks(f *testing.F) {
 			}
 		}
 		r, err := Reader(context.Background(), bytes.NewReader(h.data), int64(len(h.data)), Options{Acks: []string{dir}})
-		if err == nil && r.OK() && r.Acknowledged > r.Records {
-			t.Fatalf("%d of %d records acknowledged:\n%s\n%s", r.Acknowledged, r.Records, one, two)
+		if err != nil {
+			return // no log at all
+		}
+		n, want := h.acknowledgedBy(one, two)
+		if r.OK() != want || want && r.Acknowledged != n {
+			t.Fatalf("want fine %v with %d acknowledged, got %d%s\n%s\n%s", want, n, r.Acknowledged, told(r), one, two)
 		}
 	})
+}
+
+// acknowledgedBy counts the records of h that logs tell of; false when they tell of
+// anything else, or of one twice, or not in order.
+func (h *history) acknowledgedBy(logs ...[]byte) (n int64, fine bool) {
+	type place struct {
+		turn uint64
+		line int
+	}
+	seen := map[place]bool{}
+	for _, log := range logs {
+		var run frame.AckRun
+		var last frame.Ack
+		for line := range bytes.Lines(log) {
+			line, whole := bytes.CutSuffix(line, newline)
+			if !whole {
+				break // it was never told
+			}
+			if begun, err := frame.ParseAckRun(line); err == nil {
+				run = begun
+				continue
+			}
+			a, err := frame.ParseAck(line)
+			if err != nil || run.Incarnation != h.head.Incarnation || compareAcks(a, last) <= 0 || a.Turn > h.head.Turn {
+				return 0, false
+			}
+			w := h.turns[a.Turn-1]
+			if seen[place{a.Turn, a.Line}] || a.Line > len(w.records) || sha(w.records[a.Line-1]) != a.Hash {
+				return 0, false
+			}
+			seen[place{a.Turn, a.Line}] = true
+			last = a
+			n++
+		}
+	}
+	return n, true
 }
 
 // Random damage of every sort to random files: it is noticed, unless it left the

@@ -11,8 +11,9 @@ import (
 // ledger reads the acknowledgement logs along with the file: each log's turns
 // rise, so each needs to be read only once, and only one line of it is held.
 type ledger struct {
-	logs   []*ackLog
-	missed []miss
+	logs     []*ackLog
+	missed   []miss
+	disowned []uuid.UUID // incarnations in a preamble: what logs tell of them is no matter
 }
 
 // miss is what a log tells of and what did not come where it should. It is lost,
@@ -53,6 +54,18 @@ func (l *ledger) start(s *scan) error {
 	return nil
 }
 
+// again reads the logs from their beginnings, because what they were held against
+// turned out to be a preamble.
+func (l *ledger) again(s *scan) error {
+	l.missed = nil
+	for _, log := range l.logs {
+		if err := log.rewind(); err != nil {
+			return err
+		}
+	}
+	return l.start(s)
+}
+
 // advance reads log's next acknowledgement. What is wrong with the log is a
 // finding; the reading goes on where the log makes sense again.
 func (l *ledger) advance(s *scan, log *ackLog) error {
@@ -68,6 +81,9 @@ func (l *ledger) advance(s *scan, log *ackLog) error {
 			f.Kind = Reordered
 			s.find(f, "turn %d is acknowledged after turn %d: the log is not in order, and the rest of its run is not checked.",
 				log.next.Turn, log.prev.Turn)
+			err = log.skipRun()
+		}
+		for err == nil && log.more && slices.Contains(l.disowned, log.run.Incarnation) {
 			err = log.skipRun()
 		}
 		return s.readable(log, err)

@@ -61,3 +61,27 @@ func TestDamageAmongLookalikes(t *testing.T) {
 		})
 	}
 }
+
+// A record may be an incarnation line, when somebody writes one such file into another.
+func TestDamageAmongIncarnationLines(t *testing.T) {
+	line := func(from uint64) string { return frame.Incarnation{ID: testIDs[1], From: from}.Line() }
+	h := newHistory("")
+	h.turn("agent-1", "one", line(1), "two").turn("agent-2", line(2), "more", line(3)).turn("agent-3", line(4), "three", "four")
+	h.turn("agent-1", "five", line(5), line(6), "six").turn("agent-2", "the last")
+	wantFine(t, verifying(t, h.data, &h.head))
+	for i, w := range h.turns {
+		for n, at := range w.lineEnds()[:len(w.records)] {
+			t.Run(fmt.Sprintf("a foreign line after line %d of turn %d", n, i+1), func(t *testing.T) {
+				wantKinds(t, verifying(t, spliced(h.data, at, at, []byte("somebody else wrote this\n")...), nil), Interleaved)
+			})
+		}
+		t.Run(fmt.Sprintf("the header of turn %d", i+1), func(t *testing.T) {
+			data := slices.Clone(h.data)
+			data[w.start+8] ^= 0x40
+			r := verifying(t, data, nil)
+			if wantKinds(t, r, Corrupt); r.FaultCount != 1 || r.Findings[0].Turn != w.Turn {
+				t.Errorf("turn %d is not named", w.Turn)
+			}
+		})
+	}
+}

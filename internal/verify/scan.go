@@ -69,8 +69,10 @@ func newScan(ctx context.Context, r io.ReaderAt, size int64, head *frame.Head, a
 }
 
 func (s *scan) run() error {
-	if err := s.begin(); err != nil {
-		return err
+	if s.pos == 0 { // else it goes on from a checkpoint
+		if err := s.begin(); err != nil {
+			return err
+		}
 	}
 	s.sound()
 	for s.pos < s.stop {

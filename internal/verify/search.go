@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
@@ -17,7 +18,8 @@ type place struct {
 	sum   frame.Sum // that it carries
 
 	fits    bool // the frame before ends exactly here: its length was damaged and nothing else
-	chained bool // the sum there goes on from one that we know
+	chained bool // the sum there goes on from one that we know,
+	onward  bool // which is that of the broken frame
 
 	inner      int   // headers on the way whose frames lead nowhere,
 	innerBytes int64 // and what they promise, themselves included
@@ -105,12 +107,14 @@ func (f *search) here() (bool, error) {
 		}
 		return false, nil
 	}
-	if at.chained, err = f.goesOn(&p); !f.best.found || at.chained && !f.best.chained {
+	at.chained, err = f.goesOn(&p)
+	at.onward = at.chained && f.broken != nil && p.inc == nil && p.sealedBy(f.broken.Sum)
+	if !f.best.found || at.chained && !f.best.chained {
 		f.best = at
 	}
 	// Text can imitate a frame that goes on from the sum before the broken one, but
 	// not from the broken one's own, which depends on that text.
-	return at.chained && (f.broken == nil || p.inc == nil && p.sealedBy(f.broken.Sum)), err
+	return at.onward || at.chained && f.broken == nil, err
 }
 
 // endsFrame reports whether the broken frame's sum fits when it ends where the
@@ -130,7 +134,7 @@ func (f *search) endsFrame() bool {
 // stands reports whether p ends where something of ours begins.
 func (f *search) stands(p *piece) bool {
 	if p.inc != nil {
-		return true
+		return f.boundary(p.end)
 	}
 	if p.end > f.size {
 		return false
@@ -142,10 +146,7 @@ func (f *search) stands(p *piece) bool {
 // goesOn reports whether p's sum goes on from one that is known.
 func (f *search) goesOn(p *piece) (bool, error) {
 	if p.inc != nil {
-		if next := f.order.max.turn + 1; p.inc.Preamble != p.at {
-			return p.inc.From == next || p.inc.From == next+1, nil
-		}
-		return true, nil
+		return f.confirmed(p)
 	}
 	if f.budget -= int64(p.Bytes) + frame.MaxLine; f.budget < 0 {
 		return false, nil
@@ -159,6 +160,29 @@ func (f *search) goesOn(p *piece) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// confirmed reports whether the incarnation line p is one, and not a record's text:
+// the frame behind it goes on from it, or it tells its own place.
+func (f *search) confirmed(p *piece) (bool, error) {
+	if p.inc.Preamble != 0 {
+		return p.inc.Preamble == p.at, nil
+	}
+	first, ok, err := f.side.piece(p.end)
+	if err != nil || !ok || first.inc != nil || first.end > f.size {
+		return false, err
+	}
+	if f.broken == nil { // the sum before it is gone with the header
+		next := f.order.max.turn + 1
+		return first.Turn == p.inc.From && (first.Turn == next || first.Turn == next+1), nil
+	}
+	if f.budget -= int64(first.Bytes) + frame.MaxLine; f.budget < 0 {
+		return false, nil
+	}
+	if err := f.side.measure(&first); err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(f.sums, func(sum frame.Sum) bool { return first.sealedBy(p.inc.Seal(&sum)) }), nil
 }
 
 // sumIn finds the sum in what is left of a header.

@@ -179,7 +179,7 @@ func TestWhateverFailsInATurnNothingCommittedIsTouched(t *testing.T) {
 			if err == nil {
 				_, err = f.Append(t.Context(), 8, *v.head, records("mine"))
 			}
-			if !fault.fired || err == nil || !errors.Is(err, cause) && op != "read data.txt" { // that one: bugs_test.go
+			if !fault.fired || err == nil || !errors.Is(err, cause) && op != "read data.txt" { // that one is refused, with its reason
 				t.Errorf("%s (%d): %v", op, nth, err)
 			}
 			if strings.HasPrefix(op, "datasync") != errors.Is(err, ErrSync) {
@@ -220,7 +220,7 @@ func TestAReceiptIsWrittenThoughTheTurnHasEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Receipt(ended(t, context.Canceled), 5, out.Head); err != nil {
+	if err := f.Receipt(ended(t, context.Canceled), out); err != nil {
 		t.Error(err)
 	}
 	if r, err := decode(v.bytes(t, ".fence")); err != nil || r.Turn != 2 || r.Offset != out.Head.Offset {

@@ -27,15 +27,17 @@ func (f *File) Begin(ctx context.Context, token frame.Token) (frame.Head, error)
 		if errors.Is(err, errBlank) {
 			r, err = record{Incarnation: uuid.New()}, nil
 		}
+		if err == nil {
+			err = f.outranks(r, token)
+		}
 		switch {
 		case err != nil:
 			return err
-		case token < r.Token:
-			return fmt.Errorf("%w: ours is %v, %s has %v", ErrFenced, token, r.Agent, r.Token)
 		case r.Turn > 0:
 			return &RefusedError{fmt.Sprintf("turn %d of %s was committed, but ZooKeeper has no head: it was wiped, or this is another fleet", r.Turn, f.path), nextAdopt}
 		}
-		line := []byte(frame.Incarnation{ID: r.Incarnation, From: 1}.Line() + "\n")
+		first := frame.Incarnation{ID: r.Incarnation, From: 1}
+		line := []byte(first.Line() + "\n")
 		if err := f.openData(os.O_RDWR | os.O_APPEND | os.O_CREATE); err != nil {
 			return err
 		}
@@ -43,14 +45,14 @@ func (f *File) Begin(ctx context.Context, token frame.Token) (frame.Head, error)
 			return err
 		}
 		// The fence first: it tells a later Begin that what it finds is ours.
-		r = record{Incarnation: r.Incarnation, Token: token, Offset: int64(len(line))}
+		r = record{Incarnation: r.Incarnation, Token: token, Start: int64(len(line)), Offset: int64(len(line)), Sum: first.Seal(nil)}
 		if err := f.writeFenceSynced(r); err != nil {
 			return err
 		}
 		if err := f.data.Truncate(0); err != nil {
 			return err
 		}
-		head, err = f.writeIncarnation(frame.Incarnation{ID: r.Incarnation, From: 1}, nil, 0, token)
+		head, err = f.writeIncarnation(first, nil, 0)
 		return err
 	})
 	return head, err
@@ -133,8 +135,9 @@ func (f *File) Adopt(ctx context.Context, token frame.Token, seen Seen, on Basis
 		if now != seen || info.Size != on.Size || on.End > on.Size {
 			return &RefusedError{fmt.Sprintf("%s was written to while it was being adopted", f.path), "nothing was changed; stop what writes to it, then adopt it again"}
 		}
-		r := record{Incarnation: on.Next.ID, Line: on.End, Token: token, Turn: on.Next.From - 1}
+		r := record{Incarnation: on.Next.ID, Line: on.End, Token: token, Turn: on.Next.From - 1, Sum: on.Next.Seal(on.Sum)}
 		r.Offset = on.End + int64(len(on.Next.Line())) + 1
+		r.Start = r.Offset
 		if err := f.writeFenceSynced(r); err != nil {
 			return err
 		}
@@ -143,14 +146,15 @@ func (f *File) Adopt(ctx context.Context, token frame.Token, seen Seen, on Basis
 				return err
 			}
 		}
-		head, err = f.writeIncarnation(on.Next, on.Sum, on.End, token)
+		head, err = f.writeIncarnation(on.Next, on.Sum, on.End)
 		return err
 	})
 	return head, err
 }
 
-// writeIncarnation appends i's line at the file's end and syncs file and directory.
-func (f *File) writeIncarnation(i frame.Incarnation, prev *frame.Sum, at int64, token frame.Token) (frame.Head, error) {
+// writeIncarnation appends i's line at the file's end and syncs file and directory. The
+// head has no token: no turn of the incarnation is committed.
+func (f *File) writeIncarnation(i frame.Incarnation, prev *frame.Sum, at int64) (frame.Head, error) {
 	line := i.Line() + "\n"
 	if err := f.write([]byte(line)); err != nil {
 		return frame.Head{}, err
@@ -163,9 +167,8 @@ func (f *File) writeIncarnation(i frame.Incarnation, prev *frame.Sum, at int64, 
 		Turn:        i.From - 1,
 		Offset:      at + int64(len(line)),
 		Sum:         i.Seal(prev),
-		Token:       token,
 		Agent:       f.agent,
-		At:          time.Now().UTC().Truncate(time.Millisecond),
+		At:          f.now().UTC().Truncate(time.Millisecond),
 	}, nil
 }
 

@@ -14,7 +14,7 @@ func TestBeginOnNothingWritesTheIncarnationLine(t *testing.T) {
 	onBoth(t, func(t *testing.T, v *volume) {
 		v.begun(t, 0)
 		v.check(t)
-		if v.head.Turn != 0 || v.head.Offset != int64(len(v.bytes(t, ""))) || v.head.Token != 1 || v.head.Agent != "agent-1" {
+		if v.head.Turn != 0 || v.head.Offset != int64(len(v.bytes(t, ""))) || v.head.Token != 0 || v.head.Agent != "agent-1" {
 			t.Errorf("head %+v", *v.head)
 		}
 		v.commit(t, v.open(t, "agent-2"), 2, "x")
@@ -42,10 +42,12 @@ func TestBeginGoesOnFromItsOwnTornLeftoverOfEveryLength(t *testing.T) {
 		v.begun(t, 0)
 		line := v.bytes(t, "")
 		step := map[bool]int{true: 11, false: 1}[v.mem == nil] // a real disk takes its time
+		token := frame.Token(1)
 		for n := 0; n <= len(line); n += step {
 			for _, left := range [][]byte{line[:n], make([]byte, n)} {
 				v.put(t, "", left)
-				head, err := v.open(t, "agent-2").Begin(t.Context(), frame.Token(2+n))
+				token++
+				head, err := v.open(t, "agent-2").Begin(t.Context(), token)
 				if err != nil {
 					t.Fatalf("%q: %v", left, err)
 				}

@@ -24,8 +24,11 @@ type record struct {
 	Line        int64       `json:"line"`   // where the incarnation's line begins in the file
 	Token       frame.Token `json:"token"`  // the highest admitted
 	Turn        uint64      `json:"turn"`   // the receipt: the last turn known to be committed
-	Offset      int64       `json:"offset"` // and where it ends
-	Agent       string      `json:"agent"`  // who was admitted, for people
+	Start       int64       `json:"start"`  // where it begins; Offset when there is no turn yet
+	Offset      int64       `json:"offset"` // where it ends
+	Sum         frame.Sum   `json:"sum"`    // and its sum
+	Run         uuid.UUID   `json:"run"`    // who was admitted: one open File
+	Agent       string      `json:"agent"`  // and for people
 	Host        string      `json:"host"`
 	PID         int         `json:"pid"`
 }
@@ -37,6 +40,10 @@ func (r record) encode() []byte {
 	text, err := json.Marshal(r)
 	if err != nil {
 		panic(err) // plain fields
+	}
+	if len(text) > sector-len(" crc=00000000\n") { // of a host whose name is all escapes
+		r.Host = ""
+		return r.encode()
 	}
 	text = fmt.Appendf(text, " crc=%08x", crc32.ChecksumIEEE(text))
 	text = append(text, bytes.Repeat([]byte(" "), sector-1-len(text))...)
@@ -94,7 +101,7 @@ func (f *File) lock(ctx context.Context) error {
 	start, complained := time.Now(), false
 	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		err := f.fence.TryLock()
-		if !errors.Is(err, errBusy) {
+		if !errors.Is(err, ErrLocked) {
 			return err
 		}
 		waited := time.Since(start)
@@ -141,7 +148,7 @@ func (f *File) readFence() (record, error) {
 }
 
 func (f *File) writeFence(r record) error {
-	r.Agent, r.Host, r.PID = f.agent, f.host, os.Getpid()
+	r.Run, r.Agent, r.Host, r.PID = f.run, f.agent, f.host, os.Getpid()
 	if _, err := f.fence.WriteAt(r.encode(), 0); err != nil {
 		return fmt.Errorf("write the fence: %w", err)
 	}
@@ -160,7 +167,7 @@ func LastCommit(path string) (turn uint64, offset int64, ok bool) {
 }
 
 // admit decides whether the holder of token may come in, and returns what the fence
-// must then say to keep lower ones out.
+// says.
 func (f *File) admit(token frame.Token, head frame.Head) (record, error) {
 	r, err := f.readFence()
 	switch {
@@ -170,27 +177,71 @@ func (f *File) admit(token frame.Token, head frame.Head) (record, error) {
 		return r, err
 	case r.Incarnation != head.Incarnation:
 		return r, &RefusedError{fmt.Sprintf("the file belongs to incarnation %s, head to %s", r.Incarnation, head.Incarnation), nextAdopt}
-	case token < r.Token:
-		return r, fmt.Errorf("%w: ours is %v, %s has %v", ErrFenced, token, r.Agent, r.Token)
+	}
+	if err := f.outranks(r, token); err != nil {
+		return r, err
+	}
+	switch {
 	case r.Turn > head.Turn: // ours is the newest turn, so head cannot have moved on
 		return r, &RefusedError{fmt.Sprintf("turn %d was committed, but head says %d: ZooKeeper went back in time", r.Turn, head.Turn), nextAdopt}
-	case r.Turn == head.Turn && r.Offset != head.Offset, r.Turn < head.Turn && r.Offset >= head.Offset, r.Line >= head.Offset:
-		return r, &RefusedError{fmt.Sprintf("turn %d ends at byte %d, but head says that turn %d ends at byte %d", r.Turn, r.Offset, head.Turn, head.Offset), nextAdopt}
+	case r.Turn == head.Turn && (r.Offset != head.Offset || r.Sum != head.Sum), r.Turn < head.Turn && r.Offset >= head.Offset, r.Line >= head.Offset:
+		return r, &RefusedError{fmt.Sprintf("turn %d ends at byte %d with the sum %v, but head says that turn %d ends at byte %d with the sum %v", r.Turn, r.Offset, r.Sum, head.Turn, head.Offset, head.Sum), nextAdopt}
 	}
-	r.Token, r.Turn, r.Offset = token, head.Turn, head.Offset
 	return r, nil
 }
 
-// Receipt notes on the volume that head is committed, so that a ZooKeeper that
-// went back in time is recognised. Acknowledge only after it. When a newer holder
-// was admitted it has noted as much itself, and nothing is left to do.
-func (f *File) Receipt(ctx context.Context, token frame.Token, head frame.Head) error {
+// outranks refuses a token that does not come after the one in the fence. A token that was
+// given twice is no token.
+func (f *File) outranks(r record, token frame.Token) error {
+	switch {
+	case token < r.Token:
+		return fmt.Errorf("%w: ours is %v, %s has %v", ErrFenced, token, r.Agent, r.Token)
+	case token == r.Token && r.Run != f.run:
+		return &RefusedError{fmt.Sprintf("token %v was given to %s, and then to %s: ZooKeeper went back in time", token, r.Agent, f.agent), nextAdopt}
+	}
+	return nil
+}
+
+// after is what the fence must say when head is committed, whose turn begins at start, to
+// keep those out who are lower than token.
+func (r record) after(token frame.Token, head frame.Head, start int64) record {
+	r.Token, r.Turn, r.Start, r.Offset, r.Sum = token, head.Turn, start, head.Offset, head.Sum
+	return r
+}
+
+// Receipt notes on the volume that what Append did is committed, so that a ZooKeeper
+// that went back in time is recognised. Acknowledge only after it. When a newer holder
+// was admitted it has noted as much itself. If it has not, or our frame is gone, then
+// ZooKeeper went back just now, and that one takes our frame for a dead holder's: refused.
+func (f *File) Receipt(ctx context.Context, out Appended) error {
 	return f.inside(ctx, func() error {
 		r, err := f.readFence()
-		if err != nil || r.Token != token {
+		if err != nil {
 			return err
 		}
-		r.Turn, r.Offset = head.Turn, head.Offset
-		return f.writeFence(r)
+		if err := f.mustStand(r, out); err != nil || r.Run != f.run {
+			return err
+		}
+		return f.writeFence(r.after(r.Token, out.Head, out.Start))
 	})
+}
+
+// mustStand refuses when our committed frame is not in the file any more, or whoever came
+// next does not know of it.
+func (f *File) mustStand(noted record, out Appended) error {
+	if err := f.openData(os.O_RDWR | os.O_APPEND); err != nil {
+		return err
+	}
+	line, err := f.lineAt(out.Start)
+	if err != nil {
+		return err
+	}
+	if noted.Incarnation != out.Head.Incarnation {
+		return &RefusedError{fmt.Sprintf("turn %d was committed, and before that was noted the file was adopted", out.Head.Turn), "look for its records in the file before writing them again"}
+	}
+	there, err := frame.ParseHeader(line)
+	if err != nil || there.Sum != out.Header.Sum || noted.Run != f.run && noted.Turn < out.Head.Turn {
+		return &RefusedError{fmt.Sprintf("turn %d was committed, and %s, who came next, was not told of it: ZooKeeper went back in time", out.Head.Turn, noted.Agent), nextAdopt}
+	}
+	return nil
 }

@@ -38,7 +38,7 @@ type Handle interface {
 	// Datasync is Sync without what is not needed to read the data back.
 	Datasync() error
 	// TryLock takes the exclusive flock of this open file, or fails at once with
-	// errBusy.
+	// ErrLocked.
 	TryLock() error
 	Unlock() error
 }
@@ -51,7 +51,8 @@ type Info struct {
 	Regular  bool
 }
 
-var errBusy = errors.New("locked by another process")
+// ErrLocked is what TryLock answers when another open file has the lock.
+var ErrLocked = errors.New("locked by another process")
 
 // OS is the real file system.
 type OS struct{}
@@ -107,7 +108,7 @@ func (f osFile) Datasync() error {
 func (f osFile) TryLock() error {
 	err := ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return errBusy
+		return ErrLocked
 	}
 	return err
 }

@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
 
 // keeps makes another open file keep the fence's flock until release.
@@ -45,7 +47,7 @@ func TestTwoOpenFilesExcludeOneAnother(t *testing.T) {
 			if _, err := f.Begin(t.Context(), 9); !errors.Is(err, ErrBusy) {
 				t.Errorf("Begin: %v", err)
 			}
-			if err := f.Receipt(t.Context(), 2, *v.head); !errors.Is(err, ErrBusy) {
+			if err := f.Receipt(t.Context(), Appended{Head: *v.head, Header: frame.Header{Token: 2}}); !errors.Is(err, ErrBusy) {
 				t.Errorf("Receipt: %v", err)
 			}
 		})

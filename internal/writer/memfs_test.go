@@ -269,7 +269,7 @@ func (h *memHandle) Stat() (info Info, err error) {
 func (h *memHandle) TryLock() error {
 	return h.do("lock", func() error {
 		if h.node.lock != nil && h.node.lock != h {
-			return errBusy
+			return ErrLocked
 		}
 		h.node.lock = h
 		return nil

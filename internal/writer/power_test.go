@@ -47,7 +47,7 @@ func (z *fleetOfOne) live(ctx context.Context, turns int, r *rand.Rand) error {
 		}
 		z.v.head = &out.Head
 		z.acked = append(append(z.acked, out.Header.Line()+"\n"...), append(bytes.Join(text, []byte("\n")), '\n')...)
-		if err := f.Receipt(ctx, z.token, out.Head); err != nil {
+		if err := f.Receipt(ctx, out); err != nil {
 			return err
 		}
 	}
@@ -166,7 +166,9 @@ func TestAPausedHolderNeverDamagesWhatOthersCommitted(t *testing.T) {
 				i := r.IntN(len(late))
 				before := v.bytes(t, "")[:v.head.Offset]
 				if late[i].out != nil { // its commit is refused by ZooKeeper; a receipt it may send all the same
-					late[i].f.Receipt(t.Context(), late[i].token, *v.head)
+					out := *late[i].out
+					out.Head = *v.head
+					late[i].f.Receipt(t.Context(), out)
 				}
 				_, err := late[i].f.Append(t.Context(), late[i].token, late[i].head, records("late"))
 				if late[i].head.Turn < v.head.Turn && err == nil {

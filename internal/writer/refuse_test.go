@@ -6,8 +6,6 @@ import (
 	"os"
 	"syscall"
 	"testing"
-
-	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
 
 // unchanged runs do, after which file and fence must have the bytes they had, and
@@ -234,16 +232,168 @@ func TestAReceiptBeyondHeadIsRefused(t *testing.T) {
 
 func TestAReceiptByAnOldTokenChangesNothing(t *testing.T) {
 	onBoth(t, func(t *testing.T, v *volume) {
-		v.begun(t, 2)
+		v.begun(t, 1)
 		f := v.open(t, "late")
-		ahead := *v.head
-		ahead.Turn += 7
-		for _, token := range []frame.Token{0, 1, 2, 4} {
-			unchanged(t, v, "a receipt by another token", func() {
-				if err := f.Receipt(t.Context(), token, ahead); err != nil {
-					t.Errorf("token %v: %v", token, err)
-				}
-			})
+		late := v.commit(t, f, 3, "committed")
+		v.commit(t, v.open(t, "next"), 4, "the next turn")
+		unchanged(t, v, "a receipt after the next holder came", func() {
+			if err := f.Receipt(t.Context(), late); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}
+
+// ZooKeeper went back in time between a commit and its receipt, and the next holder
+// took the turn for a dead holder's.
+func TestAReceiptForATurnThatTheNextHolderDoesNotKnowIsRefused(t *testing.T) {
+	for name, next := range map[string]func(t *testing.T, v *volume){
+		"and put it aside": func(t *testing.T, v *volume) {
+			v.commit(t, v.open(t, "next"), 4, "another turn with the same number")
+			v.commit(t, v.open(t, "next"), 5, "and one more")
+		},
+		"and put it aside just now": func(t *testing.T, v *volume) {
+			if _, err := v.open(t, "next").Append(t.Context(), 4, *v.head, records("another turn")); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"and could not put it aside": func(t *testing.T, v *volume) {
+			v.mem.fail("write orphan", 1, syscall.EIO, 0)
+			if _, err := v.open(t, "next").Append(t.Context(), 4, *v.head, records("another turn")); !errors.Is(err, syscall.EIO) {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := memVolume().begun(t, 1)
+			f := v.open(t, "late")
+			late, err := f.Append(t.Context(), 3, *v.head, records("committed"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			next(t, v)
+			mustRefuse(t, v, "a receipt", func() error { return f.Receipt(t.Context(), late) })
+		})
+	}
+}
+
+// A ZooKeeper that was restored may count its transactions once more from where it was, and
+// give the token of a holder that is paused to another.
+func TestATokenThatWasGivenTwiceIsRefused(t *testing.T) {
+	onBoth(t, func(t *testing.T, v *volume) {
+		v.begun(t, 1)
+		paused, f := v.open(t, "paused"), v.open(t, "agent-2")
+		if _, err := f.Append(t.Context(), 3, *v.head, records("about to be committed")); err != nil {
+			t.Fatal(err)
 		}
+		mustRefuse(t, v, "a turn with another's token", func() error {
+			_, err := paused.Append(t.Context(), 3, *v.head, records("x"))
+			return err
+		})
+	})
+	onBoth(t, func(t *testing.T, v *volume) {
+		v.begun(t, 0)
+		paused := v.open(t, "paused")
+		mustRefuse(t, v, "a beginning with another's token", func() error {
+			_, err := paused.Begin(t.Context(), 1)
+			return err
+		})
+	})
+}
+
+// A holder was evicted before its commit, and the next one committed; then ZooKeeper went
+// back to before the eviction, and the first commit succeeded. Head and file speak of
+// different frames of the same turn and size.
+func TestAHeadOfAnotherFrameThanTheOneNotedIsRefused(t *testing.T) {
+	onBoth(t, func(t *testing.T, v *volume) {
+		v.begun(t, 1)
+		evicted, err := v.open(t, "agent-1").Append(t.Context(), 3, *v.head, records("one"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := v.open(t, "agent-2")
+		if out := v.commit(t, f, 4, "two"); out.Head.Offset != evicted.Head.Offset {
+			t.Fatal("not of one size")
+		}
+		mustRefuse(t, v, "another head", func() error {
+			_, err := f.Append(t.Context(), 5, evicted.Head, records("three"))
+			return err
+		})
+	})
+}
+
+// The answer to a commit was lost with the session, and on the new one another has our
+// name. Nobody came after us.
+func TestAReceiptUnderAnotherNameIsNoted(t *testing.T) {
+	onBoth(t, func(t *testing.T, v *volume) {
+		v.begun(t, 1)
+		f := v.open(t, "agent-1")
+		out, err := f.Append(t.Context(), 3, *v.head, records("committed"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Rename("agent-2"); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Receipt(t.Context(), out); err != nil {
+			t.Error(err)
+		}
+		if r, err := decode(v.bytes(t, ".fence")); err != nil || r.Turn != 2 {
+			t.Errorf("%+v, %v", r, err)
+		}
+		if err := f.Rename("no name"); err == nil {
+			t.Error("took any name")
+		}
+	})
+}
+
+// A backup that was made while a turn was being written: the turn was lost, and another of
+// the same size and number was committed in its place.
+func TestAVolumeRestoredToATurnThatWasNeverCommittedIsRefused(t *testing.T) {
+	onBoth(t, func(t *testing.T, v *volume) {
+		v.begun(t, 1)
+		if _, err := v.open(t, "agent-1").Append(t.Context(), 3, *v.head, records("lost")); err != nil {
+			t.Fatal(err)
+		}
+		file, fence := v.bytes(t, ""), v.bytes(t, ".fence")
+		v.commit(t, v.open(t, "agent-2"), 4, "kept")
+		v.put(t, "", file)
+		v.put(t, ".fence", fence)
+		f := v.open(t, "agent-1")
+		mustRefuse(t, v, "a turn that was never committed", func() error {
+			_, err := f.Append(t.Context(), 9, *v.head, records("x"))
+			return err
+		})
+	})
+}
+
+// The same, and only the file was restored: the fence knows of the turn that was committed.
+func TestAFileRestoredAloneIsRefused(t *testing.T) {
+	onBoth(t, func(t *testing.T, v *volume) {
+		v.begun(t, 1)
+		if _, err := v.open(t, "agent-1").Append(t.Context(), 3, *v.head, records("lost")); err != nil {
+			t.Fatal(err)
+		}
+		file := v.bytes(t, "")
+		f := v.open(t, "agent-2")
+		v.commit(t, f, 4, "kept")
+		v.put(t, "", file)
+		mustRefuse(t, v, "a turn that was never committed", func() error {
+			_, err := f.Append(t.Context(), 9, *v.head, records("x"))
+			return err
+		})
+	})
+}
+
+// After a power loss the fence may be as old as the incarnation: it was never synced since.
+func TestAnOldFenceIsNoReasonToRefuse(t *testing.T) {
+	onBoth(t, func(t *testing.T, v *volume) {
+		v.begun(t, 1)
+		fence := v.bytes(t, ".fence")
+		v.commit(t, v.open(t, "agent-1"), 4, "a", "b")
+		v.commit(t, v.open(t, "agent-2"), 5, "c")
+		v.put(t, ".fence", fence)
+		v.commit(t, v.open(t, "agent-3"), 6, "d")
+		v.check(t)
 	})
 }

@@ -13,26 +13,58 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
 
-// compare holds the file to head, and refuses what cannot be explained. tail is how
-// many bytes of a dead holder lie behind head. Nothing is changed.
-func (f *File) compare(admitted record, head frame.Head) (tail int64, err error) {
+// compare holds the file to head and to what the fence noted, and refuses what cannot
+// be explained. start is where the last committed turn begins, tail how many bytes of a
+// dead holder lie behind it. Nothing is changed.
+func (f *File) compare(noted record, token frame.Token, head frame.Head) (start, tail int64, err error) {
 	if err := f.openData(os.O_RDWR | os.O_APPEND); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	if err := f.checkIncarnation(admitted); err != nil {
-		return 0, err
+	if err := f.checkIncarnation(noted); err != nil {
+		return 0, 0, err
 	}
 	info, err := f.data.Stat()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if info.Size < head.Offset {
-		return 0, &RefusedError{fmt.Sprintf("%s has %d bytes, but %d are committed: data was lost", f.path, info.Size, head.Offset), nextAdopt}
+		return 0, 0, &RefusedError{fmt.Sprintf("%s has %d bytes, but %d are committed: data was lost", f.path, info.Size, head.Offset), nextAdopt}
+	}
+	if start, err = f.checkLast(noted, head); err != nil {
+		return 0, 0, err
 	}
 	if tail = info.Size - head.Offset; tail > 0 {
-		err = f.judgeTail(admitted.Token, head, tail)
+		err = f.judgeTail(token, head, tail)
 	}
-	return tail, err
+	return start, tail, err
+}
+
+// checkLast makes sure that the last committed turn is the one that head names, and tells
+// where it begins: a file that was restored to an older state may have another turn of
+// the same size there, which was never committed. It goes from header to header, beginning
+// with the turn that the fence has noted.
+func (f *File) checkLast(noted record, head frame.Head) (start int64, err error) {
+	at, turn := noted.Start, noted.Turn
+	if noted.Start < noted.Offset {
+		turn-- // it begins there
+	}
+	start = at
+	for ; turn < head.Turn; turn++ {
+		line, err := f.lineAt(at)
+		if err != nil {
+			return 0, err
+		}
+		last, err := frame.ParseHeader(line)
+		start, at = at, at+int64(len(line)+1+last.Bytes)
+		if err != nil || last.Turn != turn+1 || last.Turn == head.Turn && (at != head.Offset || last.Sum != head.Sum) {
+			return 0, f.otherTurn(turn+1, start)
+		}
+	}
+	return start, nil
+}
+
+func (f *File) otherTurn(turn uint64, at int64) error {
+	return &RefusedError{fmt.Sprintf("%s does not have turn %d as it was committed, at byte %d: the file was restored to an older state, or swapped", f.path, turn, at), nextAdopt}
 }
 
 // checkIncarnation makes sure that the file is the one that fence and head speak
@@ -117,12 +149,12 @@ func (f *File) quarantine(token frame.Token, head frame.Head, tail int64) (orpha
 // a number, and syncs it.
 func (f *File) copyOut(name string, from, size int64) (orphan string, err error) {
 	var out Handle
+	path := name
 	for n := 1; ; n++ {
-		orphan = name
 		if n > 1 { // an earlier try of this turn failed half-way
-			orphan = fmt.Sprintf("%s-%d", name, n)
+			path = fmt.Sprintf("%s-%d", name, n)
 		}
-		if out, err = f.fs.Open(orphan, os.O_RDWR|os.O_CREATE|os.O_EXCL); !errors.Is(err, os.ErrExist) {
+		if out, err = f.fs.Open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL); !errors.Is(err, os.ErrExist) {
 			break
 		}
 	}
@@ -131,13 +163,13 @@ func (f *File) copyOut(name string, from, size int64) (orphan string, err error)
 	}
 	defer func() {
 		if err = errors.Join(err, out.Close()); err != nil {
-			_ = f.fs.Remove(orphan) // half a copy, of what is still in the file
+			_ = f.fs.Remove(path) // half a copy, of what is still in the file
 		}
 	}()
 	if n, err := io.Copy(out, io.NewSectionReader(f.data, from, size)); err != nil || n < size {
 		return "", errors.Join(err, fmt.Errorf("copied %d of %d bytes", n, size))
 	}
-	return orphan, out.Sync()
+	return path, out.Sync()
 }
 
 // isTorn tells whether content can be what a crash or a power loss left of a write

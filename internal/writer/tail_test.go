@@ -63,6 +63,7 @@ func TestATailThatAPowerLossMadeIsPutAside(t *testing.T) {
 	whole := bytes.Clone(v.bytes(t, ""))
 	frameOf := v.next(3, strings.Repeat("long enough for several sectors ", 100))
 	header := bytes.IndexByte(frameOf, '\n') + 1
+	token := frame.Token(100)
 	for name, tail := range map[string][]byte{
 		"zeros":                   make([]byte, len(frameOf)),
 		"a header and zeros":      append(bytes.Clone(frameOf[:header]), make([]byte, len(frameOf)-header)...),
@@ -71,7 +72,8 @@ func TestATailThatAPowerLossMadeIsPutAside(t *testing.T) {
 		"one zero":                {0},
 	} {
 		v.put(t, "", append(bytes.Clone(whole), tail...))
-		goesOn(t, v, name, 100)
+		goesOn(t, v, name, token)
+		token++
 		v.mem = v.mem.killed()
 	}
 }

@@ -35,22 +35,31 @@ var distrusted = map[int64]string{
 	0x7461636f:            "OCFS2",
 }
 
-// checkVolume refuses a directory whose file system may grant a flock twice.
-func checkVolume(dir string) error {
+// Kind names the file system of a directory, and tells whether its flock is known to
+// keep every other process out, and other machines with it.
+func Kind(dir string) (name string, isTrusted bool, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return &os.PathError{Op: "look at the directory", Path: dir, Err: err}
+		return "", false, &os.PathError{Op: "look at the directory", Path: dir, Err: err}
 	}
 	magic := int64(st.Type)
-	if trusted[magic] != "" {
-		return nil
+	if name := trusted[magic]; name != "" {
+		return name, true, nil
 	}
-	name := distrusted[magic]
-	if name == "" {
-		name = fmt.Sprintf("of an unknown kind (0x%x)", magic)
+	if name := distrusted[magic]; name != "" {
+		return name, false, nil
+	}
+	return fmt.Sprintf("of an unknown kind (0x%x)", magic), false, nil
+}
+
+// checkVolume refuses a directory whose file system may grant a flock twice.
+func checkVolume(dir string) error {
+	name, isTrusted, err := Kind(dir)
+	if err != nil || isTrusted {
+		return err
 	}
 	return &RefusedError{
 		fmt.Sprintf("the file system of %s is %s, where a lock is not promised to keep others out", dir, name),
-		"put data.file on a local file system (ext4, xfs, btrfs, tmpfs, overlay, zfs) or a Docker named volume",
+		"put data.file on a local file system (ext4, xfs, btrfs, tmpfs, overlay, zfs) or a Docker named volume; `agent check-volume` says more",
 	}
 }

@@ -76,7 +76,7 @@ func (v *volume) commit(t testing.TB, f *File, token frame.Token, text ...string
 		t.Fatal(err)
 	}
 	v.head = &out.Head
-	if err := f.Receipt(t.Context(), token, out.Head); err != nil {
+	if err := f.Receipt(t.Context(), out); err != nil {
 		t.Fatal(err)
 	}
 	return out

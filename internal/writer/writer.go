@@ -38,6 +38,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/frame"
@@ -75,20 +76,23 @@ const (
 // Options for Open. Path is required.
 type Options struct {
 	Path  string
-	Agent string        // stands in the frames, and in the fence for people
-	Wait  time.Duration // how long to wait for the fence's flock
-	FS    FS            // nil means OS
-	Log   *zap.Logger   // nil means silence
+	Agent string           // stands in the frames, and in the fence for people
+	Wait  time.Duration    // how long to wait for the fence's flock
+	FS    FS               // nil means OS
+	Now   func() time.Time // the wall clock, for people to read; nil means time.Now
+	Log   *zap.Logger      // nil means silence
 }
 
 // File is the shared file with its fence. Its methods must not be called at the
 // same time.
 type File struct {
 	path, agent, host string
+	run               uuid.UUID // tells this File from all others
 
 	wait time.Duration
 	fs   FS
 	log  *zap.Logger
+	now  func() time.Time
 
 	data, fence Handle // opened at the first turn, kept since
 	frame       []byte // reused
@@ -104,7 +108,10 @@ func Open(opts Options) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{path: opts.Path, agent: opts.Agent, host: host, wait: opts.Wait, fs: opts.FS, log: opts.Log}
+	f := &File{path: opts.Path, agent: opts.Agent, host: host, run: uuid.New(), wait: opts.Wait, fs: opts.FS, log: opts.Log, now: opts.Now}
+	if f.now == nil {
+		f.now = time.Now
+	}
 	if f.log == nil {
 		f.log = zap.NewNop()
 	}
@@ -118,6 +125,15 @@ func Open(opts Options) (*File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// Rename goes on under another agent's name. It remains the same holder.
+func (f *File) Rename(agent string) error {
+	if err := frame.CheckAgent(agent); err != nil {
+		return err
+	}
+	f.agent = agent
+	return nil
 }
 
 // Close closes the descriptors, and thereby drops a flock that is still held.
@@ -134,6 +150,7 @@ func (f *File) Close() error {
 
 // Appended is what Append did.
 type Appended struct {
+	Start  int64        // where the frame begins in the file
 	Head   frame.Head   // to be committed
 	Header frame.Header // of the frame written
 	Orphan string       // the file in which a dead holder's tail was put aside, or empty
@@ -155,15 +172,15 @@ func (f *File) Append(ctx context.Context, token frame.Token, head frame.Head, r
 	err := f.inTurn(ctx, func() error {
 		// First everything is looked at, then the fence is closed behind us, and
 		// only then is the file changed: a refusal leaves all as it was.
-		admitted, err := f.admit(token, head)
+		noted, err := f.admit(token, head)
 		if err != nil {
 			return err
 		}
-		tail, err := f.compare(admitted, head)
+		start, tail, err := f.compare(noted, token, head)
 		if err != nil {
 			return err
 		}
-		if err := f.writeFence(admitted); err != nil {
+		if err := f.writeFence(noted.after(token, head, start)); err != nil {
 			return err
 		}
 		if tail > 0 {
@@ -174,8 +191,9 @@ func (f *File) Append(ctx context.Context, token frame.Token, head frame.Head, r
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		header := frame.Header{Turn: head.Turn + 1, Agent: f.agent, Token: token, At: time.Now().UTC().Truncate(time.Millisecond)}
+		header := frame.Header{Turn: head.Turn + 1, Agent: f.agent, Token: token, At: f.now().UTC().Truncate(time.Millisecond)}
 		f.frame, out.Header = frame.Append(f.frame[:0], head.Sum, header, records)
+		out.Start = head.Offset
 		out.Head = head.After(out.Header, len(f.frame))
 		return f.write(f.frame)
 	})
@@ -220,7 +238,7 @@ func (f *File) HeaderAt(offset int64) (frame.Header, error) {
 	}
 	h, err := frame.ParseHeader(line)
 	if err != nil {
-		return h, fmt.Errorf("the header at byte %d of %s: %w", offset, f.path, err)
+		return h, &RefusedError{fmt.Sprintf("there is no turn at byte %d of %s, where one was written: %v", offset, f.path, err), nextAdopt}
 	}
 	return h, nil
 }

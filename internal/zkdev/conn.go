@@ -20,7 +20,6 @@ type conn struct {
 	// Guarded by the server's mutex.
 	dropped    bool
 	session    *session
-	timeout    time.Duration
 	identities []identity
 	received   int64 // packets
 	sent       int64

@@ -119,7 +119,7 @@ func TestDeadlineIsRoundedUpToATick(t *testing.T) {
 	defer s.Thaw()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sess := &session{id: 1}
+	sess := &session{id: 1, timeout: 2 * time.Second}
 	s.sessions[1] = sess
 	for now, want := range map[time.Duration]time.Duration{
 		0:                       3 * time.Second,
@@ -128,7 +128,7 @@ func TestDeadlineIsRoundedUpToATick(t *testing.T) {
 		1000 * time.Millisecond: 4 * time.Second,
 	} {
 		s.frozenFor += s.clock() - now
-		s.touch(&conn{session: sess, timeout: 2 * time.Second})
+		s.touch(&conn{session: sess})
 		if got := sess.expires; got != want {
 			t.Errorf("touched at %v: expires at %v, want %v", now, got, want)
 		}

@@ -101,23 +101,57 @@ func Start(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("start zkdev: %w", err)
 	}
 	now := time.Now()
-	s := &Server{
-		cfg: cfg, listener: listener, started: now, closing: make(chan struct{}),
-		zxid: now.Unix() << 32,
-		// As the real server with id 0 makes them: 40 bits of time, 16 of count.
-		nextSession:  int64(uint64(now.UnixMilli()) << 24 >> 8),
-		tree:         newTree(),
+	s := newServer(cfg, listener)
+	s.zxid = now.Unix() << 32
+	// As the real server with id 0 makes them: 40 bits of time, 16 of count.
+	s.nextSession = int64(uint64(now.UnixMilli()) << 24 >> 8)
+	s.tree = newTree()
+	s.sessions = make(map[int64]*session)
+	s.run()
+	return s, nil
+}
+
+func newServer(cfg Config, listener net.Listener) *Server {
+	return &Server{
+		cfg: cfg, listener: listener, started: time.Now(), closing: make(chan struct{}),
 		dataWatches:  newWatchTable(),
 		childWatches: newWatchTable(),
-		sessions:     make(map[int64]*session),
 		conns:        make(map[*conn]struct{}),
 	}
-	s.SetHook(cfg.Hook)
+}
+
+func (s *Server) run() {
+	s.SetHook(s.cfg.Hook)
 	s.goroutines.Add(3)
 	go s.acceptLoop()
 	go s.expireLoop()
 	go s.reapLoop()
-	return s, nil
+}
+
+// Restart starts a server that was closed once more, on the address that it had, as one
+// that was killed and finds all its data on disk: with the same nodes and sessions, whose
+// timeouts begin anew, in a new epoch, and without watches. The closed one must not be
+// used any more but for closing.
+func (s *Server) Restart() (*Server, error) {
+	select {
+	case <-s.closing:
+	default:
+		return nil, errors.New("restart zkdev: it is not closed")
+	}
+	s.goroutines.Wait()
+	listener, err := net.Listen("tcp", s.Addr())
+	if err != nil {
+		return nil, fmt.Errorf("restart zkdev: %w", err)
+	}
+	again := newServer(s.cfg, listener)
+	again.zxid = (s.zxid>>32 + 1) << 32
+	again.nextSession = s.nextSession
+	again.tree, again.sessions = s.tree, s.sessions
+	for _, sess := range again.sessions {
+		again.extend(sess)
+	}
+	again.run()
+	return again, nil
 }
 
 // Addr is the address to connect to, as host:port.

@@ -12,6 +12,7 @@ type session struct {
 	id       int64
 	password []byte
 	expires  time.Duration // on the server's clock, a whole number of ticks
+	timeout  time.Duration // as negotiated last
 	conn     *conn         // nil while the client is away
 }
 
@@ -29,7 +30,7 @@ func (s *Server) newSession(c *conn, timeout time.Duration) *session {
 
 // attach makes c the session's connection.
 func (c *conn) attach(sess *session, timeout time.Duration) {
-	c.session, c.timeout = sess, timeout
+	c.session, sess.timeout = sess, timeout
 	sess.conn = c
 }
 
@@ -43,11 +44,16 @@ func (s *Server) touch(c *conn) bool {
 	if c.session == nil || s.sessions[c.session.id] != c.session {
 		return false
 	}
+	s.extend(c.session)
+	return true
+}
+
+// extend lets a session's timeout begin.
+func (s *Server) extend(sess *session) {
 	tick := s.cfg.TickTime
 	// One tick is added even to a whole number of them, as on the real server:
 	// a session never expires before its timeout.
-	c.session.expires = ((s.clock()+c.timeout)/tick + 1) * tick
-	return true
+	sess.expires = ((s.clock()+sess.timeout)/tick + 1) * tick
 }
 
 // clamp brings a timeout that a client asked for into the allowed range.

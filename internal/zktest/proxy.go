@@ -21,6 +21,7 @@ type Proxy struct {
 	deaf    bool                // swallow what the client says
 	lose    bool                // cut instead of passing its next words on
 	request func(p []byte) bool // sees what the client says; false: cut instead of passing it on
+	event   func(path string)   // sees what watches tell
 	wg      sync.WaitGroup
 }
 
@@ -94,6 +95,14 @@ func (p *Proxy) OnRequest(see func(packet []byte) bool) {
 	p.request = see
 }
 
+// OnEvent calls see with the path of every node that a watch tells of, from several
+// goroutines.
+func (p *Proxy) OnEvent(see func(path string)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.event = see
+}
+
 func (p *Proxy) accept() {
 	for {
 		client, err := p.listen.Accept()
@@ -116,7 +125,7 @@ func (p *Proxy) accept() {
 		p.conns[client], p.conns[server] = struct{}{}, struct{}{}
 		p.mu.Unlock()
 		p.wg.Go(func() { p.pass(server, client, nextPacket, p.toServer) })
-		p.wg.Go(func() { p.pass(client, server, net.Conn.Read, p.toClient) })
+		p.wg.Go(func() { p.pass(client, server, nextPacket, p.toClient) })
 	}
 }
 
@@ -163,7 +172,14 @@ func (p *Proxy) toServer(packet []byte) (pass, cut bool) {
 	return !p.deaf, cut
 }
 
-func (p *Proxy) toClient([]byte) (pass, cut bool) {
+func (p *Proxy) toClient(packet []byte) (pass, cut bool) {
+	p.mu.Lock()
+	see := p.event
+	p.mu.Unlock()
+	// A length, an xid that is -1 for an event, zxid, error, type, state, the path's length.
+	if word := binary.BigEndian.Uint32; see != nil && len(packet) > 32 && word(packet[4:]) == 0xffffffff {
+		see(string(packet[32:]))
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	cut = p.lose
@@ -171,7 +187,7 @@ func (p *Proxy) toClient([]byte) (pass, cut bool) {
 	return !p.silent, cut
 }
 
-// nextPacket reads one whole packet of a client, or, when what comes is no packet of
+// nextPacket reads one whole packet, or, when what comes is no packet of
 // ZooKeeper's (TLS, a four-letter word), whatever comes.
 func nextPacket(from net.Conn, buf []byte) (int, error) {
 	n, err := io.ReadFull(from, buf[:4])

@@ -2,7 +2,7 @@
 # Runs the clients of other people, unmodified, against a ZooKeeper server:
 #   scripts/zk-clients/run.sh HOST:PORT
 # kazoo's recipes, Apache's command line client and Curator's mutex. It needs
-# Debian's python3-kazoo, zookeeper, libcurator-recipes-java and a JDK, and ends
+# Debian's python3-kazoo, libzookeeper-java, libcurator-recipes-java and a JDK, and ends
 # non-zero if any check fails.
 set -euo pipefail
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs Apache's zkCli.sh, as Debian packages it, against a ZooKeeper server:
+# Runs what Apache's zkCli.sh runs, from Debian's libzookeeper-java, against a ZooKeeper
+# server:
 #   zkcli_check.sh HOST:PORT
 # and compares what each command prints with what it prints on a real server.
 set -euo pipefail
@@ -11,8 +12,10 @@ trap 'rm -f "$out"' EXIT
 
 # Its exit status is that of the last command that failed, if any did; some are
 # meant to.
+jars=/usr/share/java
 cli() {
-  /usr/share/zookeeper/bin/zkCli.sh -server "$server" "$@" || true
+  java -cp "$jars/zookeeper.jar:$jars/zookeeper-jute.jar:$jars/commons-cli.jar:$jars/slf4j-nop.jar" \
+    org.apache.zookeeper.ZooKeeperMain -server "$server" "$@" || true
 }
 
 # One session runs all of these; the client prints results to either stream.

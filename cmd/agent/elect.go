@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/turnstile-fleet/turnstile/internal/audit"
+	"github.com/turnstile-fleet/turnstile/internal/config"
+	"github.com/turnstile-fleet/turnstile/internal/fleet"
+	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/queue"
+	"github.com/turnstile-fleet/turnstile/internal/recipe/elect"
+	"github.com/turnstile-fleet/turnstile/internal/session"
+)
+
+type electOptions struct {
+	json bool
+	stay time.Duration
+}
+
+func newElect() *cobra.Command {
+	var opts electOptions
+	cmd := &cobra.Command{
+		Use:   "elect NAME",
+		Short: "Stand for election, and tell what happens",
+		Long: `Stand for the election NAME of the fleet and print a line for each event: Connected
+and Suspended (a ZooKeeper server serves our session, or none does at present), Lost
+(the session is over; another is asked for, and we stand again), Elected and Resigned.
+Exactly one candidate leads; the others wait in order, each watching only the one
+before it. The token rises from leader to leader.
+
+Ctrl-C or SIGTERM resigns, and the next candidate leads at once. The names ls and show
+are taken by the commands below.`,
+		Example: `  agent elect nightly                 stand, lead, until Ctrl-C
+  agent elect nightly --for 10s       lead for ten seconds, then resign and end
+  agent elect show nightly            who leads, who is next`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := load(cmd)
+			if err == nil {
+				err = checkName("election", args[0])
+			}
+			if err == nil && args[0] == audit.Election {
+				err = usageError{errors.New("the auditors' election is theirs: stand with `agent audit` or `agent run --audit`, or choose another name")}
+			}
+			if err == nil && opts.stay < 0 {
+				err = usageError{fmt.Errorf("--for %v: give how long to lead, or 0 for no end", opts.stay)}
+			}
+			if err != nil {
+				return err
+			}
+			return runElect(cmd, c, args[0], opts)
+		},
+	}
+	config.Flags(cmd.Flags(), "zookeeper", "fleet", "agent", "log")
+	cmd.Flags().BoolVar(&opts.json, "json", false, "print each event as a JSON object")
+	cmd.Flags().DurationVar(&opts.stay, "for", 0, "resign and end after leading for so `long`; 0 means never")
+	cmd.AddCommand(elections.list("List the fleet's elections and who leads"),
+		elections.show("Show who leads an election, and who is next"))
+	return cmd
+}
+
+func electionDir(c config.Config, name string) string {
+	return path.Join(string(rootOf(c)), "elections", name)
+}
+
+func runElect(cmd *cobra.Command, c config.Config, name string, opts electOptions) error {
+	ctx, log := cmd.Context(), newLog(c.Log, cmd.ErrOrStderr())
+	who, err := thisMember(c)
+	if err != nil {
+		return err
+	}
+	runner := elect.Runner{
+		Dial:   electDial(c, log),
+		Dir:    electionDir(c, name),
+		Who:    who,
+		Log:    log,
+		Lives:  userLives(log, c.Fleet, "elections", name),
+		Events: func(e elect.Event) { writeEvent(ctx, cmd.OutOrStdout(), e, opts.json) },
+	}
+	return runner.Run(ctx, func(leading context.Context, _ *elect.Leadership) error {
+		var enough <-chan time.Time
+		if opts.stay > 0 {
+			timer := time.NewTimer(opts.stay)
+			defer timer.Stop()
+			enough = timer.C
+		}
+		select {
+		case <-enough:
+		case <-leading.Done():
+		}
+		return nil
+	})
+}
+
+// thisMember is how others see this process: under agent.name, or host and process.
+func thisMember(c config.Config) (who queue.Member, err error) {
+	if who.Host, err = os.Hostname(); err != nil {
+		return who, err
+	}
+	if who.BootID, err = fleet.BootID(); err != nil {
+		return who, err
+	}
+	who.Agent = c.Agent.Name
+	if who.Agent == "" {
+		who.Agent = fmt.Sprintf("%s-%d", who.Host, os.Getpid())
+	}
+	return who, nil
+}
+
+// electDial gives sessions that tell of their states.
+func electDial(c config.Config, log *zap.Logger) func(context.Context, func(session.State)) (elect.Session, error) {
+	return func(ctx context.Context, notify func(session.State)) (elect.Session, error) {
+		return dial(ctx, c, log, notify)
+	}
+}
+
+// writeEvent prints what happened. stop is the command's context: that it ended is no
+// reason worth telling.
+func writeEvent(stop context.Context, out io.Writer, e elect.Event, asJSON bool) {
+	line := struct {
+		At    time.Time    `json:"at"`
+		Event elect.Kind   `json:"event"`
+		Token *frame.Token `json:"token,omitempty"`
+		Why   string       `json:"why,omitempty"`
+	}{At: e.At, Event: e.Kind}
+	if e.Token != 0 {
+		line.Token = (*frame.Token)(&e.Token)
+	}
+	if e.Why != nil && !(stop.Err() != nil && errors.Is(e.Why, context.Cause(stop))) {
+		line.Why = e.Why.Error()
+	}
+	if asJSON {
+		_ = json.NewEncoder(out).Encode(line) // a reader that went away is no reason to resign
+		return
+	}
+	text := e.At.Format("15:04:05.000") + "  " + string(e.Kind)
+	if line.Token != nil {
+		text = fmt.Sprintf("%s  %-9s  token %s", e.At.Format("15:04:05.000"), e.Kind, line.Token)
+	}
+	if line.Why != "" {
+		text += ": " + line.Why
+	}
+	_, _ = fmt.Fprintln(out, text)
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+
+	"github.com/go-zookeeper/zk"
+	"github.com/spf13/cobra"
+
+	"github.com/turnstile-fleet/turnstile/internal/config"
+	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/session"
+)
+
+// named is a kind of thing that has a name in the fleet, such as locks, as onlookers see it.
+type named[T any] struct {
+	what string // for messages: "lock"
+	dir  func(c config.Config, name string) string
+	look func(ctx context.Context, sess *session.Session, dir, name string) (T, error)
+	line func(T) string // for ls
+	text func(T) string // for show
+}
+
+// list is the command ls.
+func (n named[T]) list(short string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: short,
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withCommandSession(cmd, func(sess *session.Session, c config.Config) error {
+				names, err := sess.Children(cmd.Context(), path.Dir(n.dir(c, "any")))
+				if err != nil && !errors.Is(err, zk.ErrNoNode) {
+					return err
+				}
+				slices.Sort(names)
+				all, text := []T{}, ""
+				for _, name := range names {
+					one, err := n.look(cmd.Context(), sess, n.dir(c, name), name)
+					if err != nil {
+						return err
+					}
+					all = append(all, one)
+					text += n.line(one)
+				}
+				return write(cmd.OutOrStdout(), asJSON, all, text)
+			})
+		},
+	}
+	config.Flags(cmd.Flags(), "zookeeper", "fleet", "log")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
+	return cmd
+}
+
+// show is the command show NAME.
+func (n named[T]) show(short string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show NAME",
+		Short: short,
+		Args:  usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkName(n.what, args[0]); err != nil {
+				return err
+			}
+			return withCommandSession(cmd, func(sess *session.Session, c config.Config) error {
+				one, err := n.look(cmd.Context(), sess, n.dir(c, args[0]), args[0])
+				if err != nil {
+					return err
+				}
+				return write(cmd.OutOrStdout(), asJSON, one, n.text(one))
+			})
+		},
+	}
+	config.Flags(cmd.Flags(), "zookeeper", "fleet", "log")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	return cmd
+}
+
+func write(out io.Writer, asJSON bool, value any, text string) error {
+	if asJSON {
+		return json.NewEncoder(out).Encode(value)
+	}
+	_, err := io.WriteString(out, text)
+	return err
+}
+
+// checkName refuses what cannot be a name; what is what it names.
+func checkName(what, name string) error {
+	if frame.CheckAgent(name) != nil { // an agent's name has the same rule
+		return usageError{fmt.Errorf("%s %q: want 1 to 32 of a-z, 0-9 and -, not beginning with -", what, name)}
+	}
+	return nil
+}
+
+// withCommandSession runs do with the settings of cmd and a session of its own.
+func withCommandSession(cmd *cobra.Command, do func(*session.Session, config.Config) error) error {
+	c, err := load(cmd)
+	if err != nil {
+		return err
+	}
+	return withSession(cmd.Context(), c, newLog(c.Log, cmd.ErrOrStderr()), func(sess *session.Session) error {
+		return do(sess, c)
+	})
+}
+
+// usageArgs makes what check refuses the user's to mend, in commands under a command.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+		}
+		return nil
+	}
+}

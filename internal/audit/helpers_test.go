@@ -1,0 +1,173 @@
+package audit_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+	"github.com/google/uuid"
+
+	"github.com/turnstile-fleet/turnstile/internal/audit"
+	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/queue"
+	"github.com/turnstile-fleet/turnstile/internal/recipe/elect"
+	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
+	"github.com/turnstile-fleet/turnstile/internal/session"
+)
+
+// site is a file and its head, without agents: the test commits.
+type site struct {
+	*recipetest.Stage
+	t    *testing.T
+	root string
+	path string
+	head frame.Head
+	old  frame.Head
+}
+
+func newSite(t *testing.T) *site {
+	s := &site{Stage: recipetest.NewStage(t), t: t, root: "/turnstile/stage", path: filepath.Join(t.TempDir(), "data.txt")}
+	inc := frame.Incarnation{ID: uuid.New(), From: 1}
+	s.append([]byte(inc.Line() + "\n"))
+	s.head = frame.Head{Incarnation: inc.ID, Offset: int64(len(inc.Line()) + 1), Sum: inc.Seal(nil), Agent: "a"}
+	return s
+}
+
+func (s *site) append(data []byte) {
+	s.t.Helper()
+	f, err := os.OpenFile(s.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		_, err = f.Write(data)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// write appends a turn of one record, which is not committed.
+func (s *site) write() {
+	s.t.Helper()
+	data, header := frame.Append(nil, s.head.Sum, frame.Header{
+		Turn: s.head.Turn + 1, Agent: "a", Token: s.head.Token + 1, At: time.Unix(1.8e9, 0).UTC(),
+	}, [][]byte{fmt.Appendf(nil, "this is turn %d", s.head.Turn+1)})
+	s.append(data)
+	s.head = s.head.After(header, len(data))
+}
+
+// commit makes head what it is.
+func (s *site) commit() {
+	s.t.Helper()
+	ctx, node := recipetest.Background(s.t), s.root+"/head"
+	_, err := s.Sess.Create(ctx, node, s.head.Encode(), 0)
+	if errors.Is(err, zk.ErrNodeExists) {
+		_, err = s.Sess.Set(ctx, node, s.head.Encode(), -1)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) turns(n int) {
+	s.t.Helper()
+	for range n {
+		s.write()
+		s.commit()
+	}
+}
+
+// flip changes a byte of the file.
+func (s *site) flip(at int64) {
+	s.t.Helper()
+	data, err := os.ReadFile(s.path)
+	if err == nil {
+		data[at] ^= 1
+		err = os.WriteFile(s.path, data, 0o644)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// auditor is one that runs until stop.
+type auditor struct {
+	*audit.Auditor
+	stop func()
+}
+
+func (s *site) auditor(name, addr string, change ...func(*audit.Options)) *auditor {
+	opts := audit.Options{
+		Dial: func(ctx context.Context, notify func(session.State)) (elect.Session, error) {
+			return session.Dial(ctx, session.Options{
+				Servers: []string{addr}, Timeout: 2 * time.Second, ConnectTimeout: recipetest.Patience, Notify: notify,
+			})
+		},
+		Root: s.root, File: s.path, Who: queue.Member{Agent: name, BootID: "b"},
+	}
+	for _, c := range change {
+		c(&opts)
+	}
+	a := &auditor{Auditor: audit.New(opts)}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a.Run(ctx)
+	}()
+	a.stop = func() {
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(recipetest.Patience):
+			s.t.Error("the auditor does not end")
+		}
+	}
+	s.t.Cleanup(a.stop)
+	return a
+}
+
+// verdict is the one that stands in ZooKeeper, and its version.
+func (s *site) verdict() (v audit.Verdict, version int32) {
+	s.t.Helper()
+	node, err := s.Sess.Get(recipetest.Background(s.t), s.root+"/audit")
+	if errors.Is(err, zk.ErrNoNode) {
+		return v, -1
+	}
+	if err == nil {
+		err = json.Unmarshal(node.Data, &v)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return v, node.Stat.Version
+}
+
+// becomes waits until the verdict is what holds tells.
+func (s *site) becomes(what string, holds func(audit.Verdict) bool) (v audit.Verdict) {
+	s.t.Helper()
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("the verdict is %+v", v)
+		}
+	}()
+	recipetest.Eventually(s.t, what, func() bool { v, _ = s.verdict(); return holds(v) })
+	return v
+}
+
+func (s *site) becomesFine() audit.Verdict {
+	s.t.Helper()
+	return s.becomes(fmt.Sprintf("fine up to turn %d", s.head.Turn), func(v audit.Verdict) bool {
+		return v.Verdict == audit.Fine && v.Turn == s.head.Turn
+	})
+}
+
+func (s *site) becomesFaulty() audit.Verdict {
+	s.t.Helper()
+	return s.becomes("not whole", func(v audit.Verdict) bool { return v.Verdict == audit.Faults })
+}

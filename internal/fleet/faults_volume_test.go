@@ -1,0 +1,211 @@
+package fleet_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/turnstile-fleet/turnstile/internal/fleet"
+	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/verify"
+	"github.com/turnstile-fleet/turnstile/internal/zktest"
+)
+
+// state is the volume at one moment.
+type state struct{ file, fence []byte }
+
+func (s *site) state() state {
+	return state{s.read(), []byte(s.everything()[s.path+".fence"])}
+}
+
+func (s *site) restore(to state) { s.put("", to.file); s.put(".fence", to.fence) }
+
+// A volume that was restored to an older state lacks what was acknowledged since:
+// refused by newcomers and by agents that run, until the newest state is back.
+func TestAVolumeThatWentBackIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, zktest.Shared(t))
+	var past []state
+	for turn := range 4 {
+		s.turns(fmt.Sprint("turn ", turn), 1)
+		past = append(past, s.state())
+	}
+	newest := past[3]
+	for turn, then := range past[:3] {
+		for name, back := range map[string]state{
+			"file and fence": then,
+			"the file":       {then.file, newest.fence},
+		} {
+			what := fmt.Sprintf("%s of turn %d", name, turn+1)
+			s.restore(back)
+			before := s.everything()
+			wantRefused(t, what, s.run(s.calm(&script{name: "x", count: 1})))
+			s.wantUnchanged(before)
+			s.restore(newest)
+
+			source := &script{name: what, count: 2}
+			source.before = func(turn int) {
+				if turn == 1 {
+					newest = s.state()
+					s.restore(back)
+					before = s.everything()
+				}
+			}
+			wantRefused(t, what+", by who has it open", s.run(s.calm(source)))
+			s.wantUnchanged(before)
+			if source.Pending() != 1 {
+				t.Errorf("%s: %d records are not acknowledged, want 1", what, source.Pending())
+			}
+			s.restore(newest)
+		}
+	}
+	s.turns("goes on", 1)
+	s.verify()
+}
+
+// The fence is not synced at each turn: an older one alone is no reason to stop.
+func TestAFenceThatWentBackIsNoReasonToStop(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, zktest.Shared(t))
+	s.turns("first", 1)
+	old := s.state()
+	s.turns("then", 3)
+	s.put(".fence", old.fence)
+	s.turns("goes on", 2)
+	s.verify()
+}
+
+// A file that was cut at any turn's end looks whole by itself.
+func TestAFileCutAtATurnsEndIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, zktest.Shared(t))
+	s.turns("mine", 5)
+	whole := s.read()
+	parts := frames(whole)
+	if len(parts) != 6 {
+		t.Fatalf("%d frames", len(parts))
+	}
+	for n := range 6 {
+		s.put("", bytes.Join(parts[:n], nil))
+		before := s.everything()
+		wantRefused(t, fmt.Sprint("cut behind frame ", n), s.run(s.calm(&script{name: "x", count: 1})))
+		s.wantUnchanged(before)
+		if found := s.faults(); n > 0 && !slices.Contains(found, verify.Lost) {
+			t.Errorf("cut behind frame %d: the verifier finds %q", n, found)
+		}
+	}
+	s.put("", whole)
+	s.turns("goes on", 1)
+	s.verify()
+}
+
+// frames are the file's incarnation line and its turns' frames, each on its own. (No
+// record of a script looks like a header.)
+func frames(file []byte) [][]byte {
+	parts := bytes.SplitAfter(file, []byte("\n#turn "))
+	for i := range parts {
+		if i > 0 {
+			parts[i] = append([]byte("#turn "), parts[i]...)
+		}
+		parts[i] = bytes.TrimSuffix(parts[i], []byte("#turn "))
+	}
+	return parts
+}
+
+// faults are the kinds of what the verifier finds and notes, held to head.
+func (s *site) faults() (kinds []verify.Kind) {
+	s.t.Helper()
+	sess := s.onlooker()
+	report, err := verify.File(s.t.Context(), s.path, verify.Options{
+		Head: func(ctx context.Context) (*frame.Head, error) { return fleet.Head(ctx, sess, s.root) },
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, f := range slices.Concat(report.Findings, report.Notes) {
+		kinds = append(kinds, f.Kind)
+	}
+	return kinds
+}
+
+// Whatever is done to the file's bytes, the next agent sets it aside or refuses, or the
+// verifier names it; and nobody makes it worse.
+func TestEveryEditOfTheFileIsSetAsideRefusedOrNamed(t *testing.T) {
+	const turns = 5
+	setAside := []verify.Kind{}
+	for name, edit := range map[string]struct {
+		do      func(parts [][]byte) [][]byte
+		refused bool
+		kinds   []verify.Kind // one of them is named; setAside: the agent goes on and all is well
+	}{
+		"nothing":           {func(p [][]byte) [][]byte { return p }, false, setAside},
+		"a torn tail":       {func(p [][]byte) [][]byte { return append(p, []byte("#turn 6 agent-1 lin")) }, false, setAside},
+		"a tail of zeros":   {func(p [][]byte) [][]byte { return append(p, make([]byte, 5000)) }, false, setAside},
+		"a whole next turn": {func(p [][]byte) [][]byte { return append(p, nextFrame(p)) }, false, setAside},
+		"two next turns":    {func(p [][]byte) [][]byte { return append(p, nextFrame(p), nextFrame(p)) }, true, []verify.Kind{verify.Uncommitted}},
+		"foreign text":      {func(p [][]byte) [][]byte { return append(p, []byte("somebody's >>\n")) }, true, []verify.Kind{verify.Uncommitted}},
+		"a flipped bit":     {func(p [][]byte) [][]byte { p[2][len(p[2])-3] ^= 1; return p }, false, []verify.Kind{verify.Corrupt}},
+		"its last bit flipped": {func(p [][]byte) [][]byte {
+			p[turns][len(p[turns])-2] ^= 1
+			return p
+		}, false, []verify.Kind{verify.Corrupt}},
+		"a line removed": {func(p [][]byte) [][]byte {
+			p[2] = p[2][:bytes.IndexByte(p[2], '\n')+1]
+			return p
+		}, true, []verify.Kind{verify.Torn, verify.Lost}},
+		"a turn removed":        {func(p [][]byte) [][]byte { return slices.Delete(p, 2, 3) }, true, []verify.Kind{verify.Missing}},
+		"the last turn removed": {func(p [][]byte) [][]byte { return p[:turns] }, true, []verify.Kind{verify.Lost}},
+		"a turn doubled":        {func(p [][]byte) [][]byte { return slices.Insert(p, 2, p[2]) }, true, []verify.Kind{verify.Duplicated}},
+		"the last turn doubled": {func(p [][]byte) [][]byte { return append(p, p[turns]) }, true, []verify.Kind{verify.Uncommitted}},
+		"two turns swapped":     {func(p [][]byte) [][]byte { p[2], p[3] = p[3], p[2]; return p }, false, []verify.Kind{verify.Reordered}},
+		"no incarnation line":   {func(p [][]byte) [][]byte { return p[1:] }, true, []verify.Kind{verify.Lost, verify.Mismatch, verify.Torn, verify.Missing}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, zktest.Shared(t))
+			s.turns("mine", turns)
+			whole := s.read()
+			edited := bytes.Join(edit.do(frames(bytes.Clone(whole))), nil)
+			s.put("", edited)
+			before := s.everything()
+			err := s.run(s.calm(&script{name: "next", count: 1}))
+			if edit.refused {
+				wantRefused(t, name, err)
+				s.wantUnchanged(before)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if after := s.read(); !bytes.HasPrefix(after, edited[:min(len(edited), len(whole))]) {
+				t.Error("the committed part was changed")
+			}
+			found := s.faults()
+			if len(edit.kinds) == 0 {
+				if len(found) > 0 {
+					t.Errorf("the verifier finds %q", found)
+				}
+				if tail := string(edited[len(whole):]); tail != "" && !allAre(s.orphans(), tail) {
+					t.Errorf("set aside: %q, want %q", s.orphans(), tail)
+				}
+				return
+			}
+			if !slices.ContainsFunc(found, func(k verify.Kind) bool { return slices.Contains(edit.kinds, k) }) {
+				t.Errorf("the verifier finds %q, want one of %q", found, edit.kinds)
+			}
+		})
+	}
+}
+
+// nextFrame is a frame of the turn after the last one, by its holder.
+func nextFrame(parts [][]byte) []byte {
+	line, _, _ := strings.Cut(string(parts[len(parts)-1]), "\n")
+	last, err := frame.ParseHeader([]byte(line))
+	if err != nil {
+		panic(err)
+	}
+	header := frame.Header{Turn: last.Turn + 1, Agent: last.Agent, Token: last.Token, At: last.At}
+	text, _ := frame.Append(nil, last.Sum, header, [][]byte{[]byte("uncommitted")})
+	return text
+}
