@@ -231,8 +231,8 @@ func TestThatNoServerAnswersIsAnErrorAtFirst(t *testing.T) {
 func TestADeadLeadersMachineDoesNotWaitForItsSession(t *testing.T) {
 	s := recipetest.NewStage(t)
 	dir := lifeline.Dir(t.TempDir())
-	die, err := dir.Hold("killed")
-	if err != nil {
+	mortal, heir := recipetest.NewMortals(dir), recipetest.NewMortals(dir)
+	if _, err := mortal.Hold("killed"); err != nil {
 		t.Fatal(err)
 	}
 	dead := recipetest.Dial(t, s.Server.Addr, 40*time.Second)
@@ -242,11 +242,11 @@ func TestADeadLeadersMachineDoesNotWaitForItsSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := newCandidate(t, s.Server.Addr, s.Dir)
-	c.Lives = dir
+	c.Lives = heir
 	c.start(recipetest.Background(t))
-	recipetest.Eventually(t, "it waits", func() bool { return len(s.Ephemeral()) == 2 })
+	<-heir.Watched
 	since := time.Now()
-	die()
+	mortal.Die()
 	c.elected()
 	t.Logf("healed in %v", time.Since(since))
 	if !errors.Is(l.Err(), queue.ErrLost) {

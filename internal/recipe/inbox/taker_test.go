@@ -229,17 +229,17 @@ func TestADeadTakerHoldsNobodyUp(t *testing.T) {
 	b := newBox(t)
 	lives := lifeline.Dir(t.TempDir() + "/alive")
 	proxy := zktest.NewProxy(t, b.Server.Addr)
-	mortal, heir := &mortals{Lifelines: lives}, &mortals{Lifelines: lives, watched: make(chan struct{}, 1)}
+	mortal, heir := recipetest.NewMortals(lives), recipetest.NewMortals(lives)
 	dead := b.source(proxy.Addr, "dead", func(o *inbox.SourceOptions) { o.Lives = mortal })
 	b.send(5, "a")
 	b.take(dead)
 	next := b.source(b.Server.Addr, "next", func(o *inbox.SourceOptions) { o.Lives = heir })
 	got := make(chan string)
 	go func() { got <- b.take(next) }()
-	<-heir.watched
+	<-heir.Watched
 	proxy.HalfOpen(true) // its session lives on at the server
 	start := time.Now()
-	mortal.die()
+	mortal.Die()
 	if records := <-got; records != "a" || time.Since(start) > calm/4 {
 		t.Errorf("took %q after %v", records, time.Since(start))
 	}
@@ -250,27 +250,6 @@ func TestADeadTakerHoldsNobodyUp(t *testing.T) {
 		t.Errorf("the dead one's commit: %v", err)
 	}
 }
-
-// mortals are lifelines whose holder dies when told to.
-type mortals struct {
-	queue.Lifelines
-	release func()
-	watched chan struct{} // told when another's life is watched
-}
-
-func (m *mortals) Watch(name string) (<-chan struct{}, func(), error) {
-	died, stop, err := m.Lifelines.Watch(name)
-	m.watched <- struct{}{}
-	return died, stop, err
-}
-
-func (m *mortals) Hold(name string) (func(), error) {
-	release, err := m.Lifelines.Hold(name)
-	m.release = release
-	return func() {}, err
-}
-
-func (m *mortals) die() { m.release() }
 
 // loseAt has the answer to the nth request of a kind lost.
 func loseAt(proxy *zktest.Proxy, n int, op int32) {
