@@ -113,7 +113,12 @@ func runBarrier(cmd *cobra.Command, c config.Config, name string, argv []string,
 	tell(barrierEvent{Event: "entered", There: opts.size, Size: opts.size})
 	code := 0
 	if len(argv) > 0 {
-		code, err = runInside(in, file, argv, opts.grace, log)
+		signals := catchSignals()
+		if err := toldBefore(cmd); err != nil {
+			return err
+		}
+		code, err = runInside(in, file, argv, opts.grace, signals, log)
+		signal.Stop(signals)
 		switch {
 		case errors.Is(err, errRoundBroken):
 			return barrierSaid(cmd, name, err)
@@ -175,9 +180,7 @@ var errRoundBroken = errors.New("the command was ended")
 // runInside runs the command until it ends or the round breaks: then the error is
 // errRoundBroken, and all that it started is dead. Other errors say that it could not be
 // started.
-func runInside(in *barrier.Inside, file string, argv []string, grace time.Duration, log *zap.Logger) (code int, err error) {
-	signals := catchSignals()
-	defer signal.Stop(signals)
+func runInside(in *barrier.Inside, file string, argv []string, grace time.Duration, signals chan os.Signal, log *zap.Logger) (code int, err error) {
 	p, err := child.Start(child.Command{Path: file, Args: argv, Env: os.Environ(), Guard: []string{"agent", lockGuard}})
 	if err != nil {
 		return 0, err

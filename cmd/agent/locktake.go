@@ -23,11 +23,6 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/session"
 )
 
-// signalError is the signal that ended the waiting.
-type signalError struct{ syscall.Signal }
-
-func (e signalError) Error() string { return e.Signal.String() }
-
 // runLock takes the lock and runs the command under it.
 func runLock(cmd *cobra.Command, c config.Config, name string, argv []string, opts lockOptions) error {
 	file, err := exec.LookPath(argv[0])
@@ -38,8 +33,8 @@ func runLock(cmd *cobra.Command, c config.Config, name string, argv []string, op
 	ctx, log := context.WithoutCancel(cmd.Context()), newLog(c.Log, cmd.ErrOrStderr())
 	signals := catchSignals()
 	defer signal.Stop(signals)
-	if cmd.Context().Err() != nil { // a signal came before, and nobody will hear it again
-		return fmt.Errorf("lock %s: told to stop; the command was not run", name)
+	if err := toldBefore(cmd); err != nil {
+		return err
 	}
 	t := &taking{c: c, name: name, opts: opts, log: log}
 	if t.above, t.aboveToken, err = heldAbove(os.Environ(), c, name); err != nil {
@@ -91,20 +86,6 @@ func cannotRun(cmd *cobra.Command, command string, err error) error {
 		err = lookup.Err
 	}
 	return said(cmd, 126, fmt.Errorf("%s cannot be run: %w", command, err))
-}
-
-// catchSignals takes over what else would end or stop us, and what a command may want. What
-// was ignored when we were started (nohup) stays so.
-func catchSignals() chan os.Signal {
-	signals := make(chan os.Signal, 16)
-	for _, sig := range []syscall.Signal{
-		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGWINCH,
-	} {
-		if !signal.Ignored(sig) {
-			signal.Notify(signals, sig)
-		}
-	}
-	return signals
 }
 
 // taking is a lock on its way to be held, and then held.
@@ -226,7 +207,7 @@ func (t *taking) refused(cmd *cobra.Command, err error) error {
 	what := fmt.Errorf("lock %s: %w", t.name, err)
 	switch {
 	case errors.As(err, &stop):
-		return said(cmd, 128+int(stop.Signal), fmt.Errorf("lock %s: %v while waiting; the command was not run", t.name, stop.Signal))
+		return said(cmd, stop.code(), fmt.Errorf("lock %s: %v while waiting; the command was not run", t.name, stop.Signal))
 	case errors.Is(err, lock.ErrBusy):
 		return said(cmd, t.opts.busyCode, fmt.Errorf("%w; `agent lock show %s` tells who has it", what, t.name))
 	case errors.Is(err, queue.ErrLost):

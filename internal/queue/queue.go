@@ -38,7 +38,7 @@ import (
 var (
 	// ErrLost says that our place is gone while we waited or held: evicted, or
 	// removed with the session. Join again.
-	ErrLost = errors.New("the turn was lost")
+	ErrLost = errors.New("the place was lost")
 	// ErrExhausted says that the line's counter has come to its end.
 	ErrExhausted = errors.New("the queue's sequence numbers are used up (ZooKeeper counts to 2147483647): " +
 		"stop all agents, delete the queue node, start them again; head and file stay as they are")
