@@ -49,6 +49,12 @@ func (l *ledger) add(s span) {
 	l.spans[s] = max(l.spans[s], last)
 }
 
+func (l *ledger) holdings() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.spans)
+}
+
 func (l *ledger) fault(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,7 +90,10 @@ func TestChurn(t *testing.T) {
 		c.start()
 	}
 	kills, stops, cuts := 0, 0, 0
-	for end := time.Now().Add(*churnFor); time.Now().Before(end); time.Sleep(100 * time.Millisecond) { // the rhythm of the faults
+	end := time.Now().Add(*churnFor)
+	late := end.Add(time.Minute) // on a machine that does much else
+	for time.Now().Before(end) || c.book.holdings() < 2**takers && time.Now().Before(late) {
+		time.Sleep(100 * time.Millisecond) // the rhythm of the faults
 		switch rand.N(10) {
 		case 0, 1, 2:
 			c.kill(c.any())
