@@ -24,7 +24,7 @@ import (
 func TestLockKillsTheTreeBeforeTheNextHasTheLock(t *testing.T) {
 	l := newLockTest(t)
 	proxy := zktest.NewProxy(t, l.addr)
-	r := l.startTree(proxy.Addr, "3s")
+	r := l.startTree(proxy.Addr, lockTimeout)
 	next := l.next(func() {
 		if left := l.except(r); len(left) > 0 {
 			t.Errorf("the next has the lock, and %v of the command live", left)
@@ -42,7 +42,7 @@ func TestLockKillsTheTreeBeforeTheNextHasTheLock(t *testing.T) {
 func TestLockTellsTheCommandBeforeItIsKilled(t *testing.T) {
 	l := newLockTest(t)
 	proxy := zktest.NewProxy(t, l.addr)
-	r := l.start(proxy.Addr, "4s", "--grace", "1500ms", "--lost-code", "77", "--",
+	r := l.start(proxy.Addr, lockTimeout, "--grace", "1500ms", "--lost-code", "77", "--",
 		"sh", "-c", `trap 'echo told >told; exit 0' TERM; echo up >up; sleep 1000 & wait`)
 	l.eventually("it is up", func() bool { return l.file("up") != "" })
 	next := l.next(func() {
@@ -65,7 +65,7 @@ func TestLockTellsTheCommandBeforeItIsKilled(t *testing.T) {
 func TestLockOutlivesABrokenConnection(t *testing.T) {
 	l := newLockTest(t)
 	proxy := zktest.NewProxy(t, l.addr)
-	r := l.start(proxy.Addr, "3s", "--", "sh", "-c", `echo up >up; until test -e go; do sleep 0.1; done; exit 3`)
+	r := l.start(proxy.Addr, lockTimeout, "--", "sh", "-c", `echo up >up; until test -e go; do sleep 0.1; done; exit 3`)
 	l.eventually("it is up", func() bool { return l.file("up") != "" })
 	proxy.Refuse(true)
 	time.AfterFunc(time.Second, func() { proxy.Refuse(false) })
@@ -86,7 +86,7 @@ func TestLockOutlivesABrokenConnection(t *testing.T) {
 // Even we cannot look after it: we are stopped.
 func TestLockThatIsStoppedLeavesNothingToTheNext(t *testing.T) {
 	l := newLockTest(t)
-	r := l.start(l.addr, "3s", "--", "sh", "-c", `trap "" TERM; sleep 1000 & echo up >up; while :; do sleep 1000; done`)
+	r := l.start(l.addr, lockTimeout, "--", "sh", "-c", `trap "" TERM; sleep 1000 & echo up >up; while :; do sleep 1000; done`)
 	l.eventually("it is up", func() bool { return l.file("up") != "" })
 	next := l.next(func() {
 		if left := l.except(r); len(left) > 0 {
@@ -177,7 +177,7 @@ func TestLockWithinALockEndsWithIt(t *testing.T) {
 	if err := os.Symlink(self, filepath.Join(l.tmp, "agent")); err != nil {
 		t.Fatal(err)
 	}
-	r := l.start(proxy.Addr, "3s", "--", "./agent", "lock", "it", "--zookeeper", l.addr, "--", "sh", "-c", tree)
+	r := l.start(proxy.Addr, lockTimeout, "--", "./agent", "lock", "it", "--zookeeper", l.addr, "--", "sh", "-c", tree)
 	l.eventually("the tree is up", func() bool { return l.file("up") != "" && len(l.except(r)) >= treeSize+3 })
 	next := l.next(func() {
 		if left := l.except(r); len(left) > 0 {
