@@ -139,7 +139,7 @@ func auditBeside(
 }
 
 // describeAudit is the auditor's line of the status, empty when nobody ever audited.
-func describeAudit(s audited, ago func(time.Time) string) string {
+func describeAudit(s overview, ago func(time.Time) string) string {
 	if s.Audit == nil {
 		return ""
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/audit"
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
+	"github.com/turnstile-fleet/turnstile/internal/recipe/live"
 	"github.com/turnstile-fleet/turnstile/internal/session"
 )
 
@@ -76,20 +77,28 @@ func status(ctx context.Context, sess *session.Session, c config.Config, opts st
 	}
 }
 
-// audited is a fleet's status, with what its auditor says.
-type audited struct {
+// overview is a fleet's status, with what its configuration and its auditor say.
+type overview struct {
 	fleet.Status
-	Audit *audit.State `json:"audit"` // null when nobody ever audited
+	Paused bool         `json:"paused"` // by the configuration
+	Audit  *audit.State `json:"audit"`  // null when nobody ever audited
 }
 
-func lookAround(ctx context.Context, sess *session.Session, c config.Config) (s audited, err error) {
-	if s.Status, err = fleet.Look(ctx, sess, rootOf(c), c.Fleet); err == nil {
-		s.Audit, err = audit.Look(ctx, sess, string(rootOf(c)))
+func lookAround(ctx context.Context, sess *session.Session, c config.Config) (s overview, err error) {
+	if s.Status, err = fleet.Look(ctx, sess, rootOf(c), c.Fleet); err != nil {
+		return s, err
+	}
+	if s.Audit, err = audit.Look(ctx, sess, string(rootOf(c))); err != nil {
+		return s, err
+	}
+	node, err := live.Peek(ctx, sess, configNode(c))
+	if err == nil { // agents take no notice of what is damaged, see steering.apply
+		_, s.Paused, _ = readFleet(fleetSchema().Value(node).Settings)
 	}
 	return s, err
 }
 
-func show(s audited, opts statusOptions, out io.Writer) error {
+func show(s overview, opts statusOptions, out io.Writer) error {
 	if opts.me {
 		return memberHere(s.Status, out)
 	}
@@ -119,12 +128,15 @@ func memberHere(s fleet.Status, out io.Writer) error {
 }
 
 // describe is the status for people.
-func describe(s audited) string {
+func describe(s overview) string {
 	var b strings.Builder
 	ago := func(t time.Time) string { return max(0, s.At.Sub(t)).Round(time.Millisecond).String() }
 	fmt.Fprintf(&b, "fleet   %s, agents: %d\n", s.Fleet, len(s.Agents))
 	if s.Halt != nil {
 		fmt.Fprintf(&b, "HALTED  by %s, %s ago: %s\n        lift it with `agent resume`\n", s.Halt.Who, ago(s.Halt.When), s.Halt.Why)
+	}
+	if s.Paused {
+		fmt.Fprintln(&b, "PAUSED  by the configuration: nobody takes a turn until `agent config set paused=false`")
 	}
 	if s.Head == nil {
 		fmt.Fprintln(&b, "head    none: no turn was ever committed")

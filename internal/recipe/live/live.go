@@ -59,6 +59,11 @@ func Read(ctx context.Context, sess queue.Session, node string) (Snapshot, error
 	if err := settled(ctx, sess, node); err != nil {
 		return Snapshot{}, err
 	}
+	return Peek(ctx, sess, node)
+}
+
+// Peek is Read without the write that makes sure: it gives the node as it was not long ago.
+func Peek(ctx context.Context, sess queue.Session, node string) (Snapshot, error) {
 	n, err := sess.Get(ctx, node)
 	if errors.Is(err, zk.ErrNoNode) {
 		return Snapshot{}, nil
