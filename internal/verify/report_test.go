@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -75,8 +76,14 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	if _, err := File(t.Context(), filepath.Join(dir, "none"), Options{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}
-	if _, err := File(t.Context(), dir, Options{}); err == nil || !strings.Contains(err.Error(), "regular") {
-		t.Errorf("error %v", err)
+	fifo := filepath.Join(dir, "fifo") // which nobody writes to
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, fifo} {
+		if _, err := File(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(), "regular") {
+			t.Errorf("%s: error %v", path, err)
+		}
 	}
 }
 

@@ -37,6 +37,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
@@ -75,7 +76,7 @@ func File(ctx context.Context, path string, opt Options) (Report, error) {
 	defer func() { _ = f.Close() }() // only read; nil when it was never opened
 	report, err := judge(ctx, opt, func() (io.ReaderAt, int64, error) {
 		var err error
-		if f, err = os.Open(path); err != nil {
+		if f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil { // a FIFO would make us wait
 			return nil, 0, err
 		}
 		info, err := f.Stat()
