@@ -52,7 +52,7 @@ func newStage(t *testing.T, size int) *stage {
 // dial gives a session which, should its goodbye not reach the server on a busy machine, is
 // dead before a test loses its patience.
 func (s *stage) dial() *session.Session {
-	return recipetest.Dial(s.t, s.Server.Addr, recipetest.Patience/2)
+	return recipetest.Dial(s.t, s.Server.Addr, 20*time.Second)
 }
 
 // member is one under way.

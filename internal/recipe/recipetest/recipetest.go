@@ -31,7 +31,7 @@ type Held interface {
 type Take func(ctx context.Context, sess *session.Session, dir string) (Held, error)
 
 // Patience is for what should happen soon, on a busy machine too.
-const Patience = 10 * time.Second
+const Patience = 15 * time.Second
 
 // Background ends before a test that hangs would be killed.
 func Background(t testing.TB) context.Context {
