@@ -17,6 +17,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// The race detector has every command that we start wait a second before it ends.
+	if _, set := os.LookupEnv("GORACE"); !set {
+		os.Setenv("GORACE", "atexit_sleep_ms=0")
+	}
 	testscript.Main(m, map[string]func(){"agent": main})
 }
 
@@ -31,7 +35,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TURNSTILE_ZOOKEEPER_SESSION_TIMEOUT", "2s")
 			env.Setenv("TURNSTILE_FLEET_NAME", "t"+time.Now().Format("150405")+"-"+filepath.Base(env.WorkDir)[len("script-"):])
 			env.Setenv("TURNSTILE_LOG_LEVEL", "warn")
-			env.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each command otherwise
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
