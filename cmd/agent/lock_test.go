@@ -204,7 +204,7 @@ func TestLockWaitsAgainWhenItsSessionExpires(t *testing.T) {
 		}
 		return place
 	}
-	r := l.start(proxy.Addr, "1s", "--", "true")
+	r := l.start(proxy.Addr, "3s", "--", "true")
 	var first string
 	l.eventually("it waits", func() bool { first = waiting(); return first != "" })
 	proxy.HalfOpen(true)

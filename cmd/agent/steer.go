@@ -101,8 +101,8 @@ func (s *steering) apply(v live.Value) {
 		level = c.Log.Level
 	}
 	s.begun = true
+	s.told(v, level) // before anything is done by it
 	s.tuner.Set(next)
-	s.told(v, level)
 }
 
 // told tells of it at the level that is less strict, so that a change of the level itself

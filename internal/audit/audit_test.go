@@ -203,7 +203,7 @@ func TestLostAnswersLoseNoVerdict(t *testing.T) {
 func TestTheAuditGoesOnInAnotherSession(t *testing.T) {
 	s := newSite(t)
 	proxy := zktest.NewProxy(t, s.Server.Addr)
-	a := s.auditor("one", proxy.Addr)
+	a := s.auditor("one", proxy.Addr, expires(proxy.Addr, 2*time.Second))
 	s.turns(2)
 	old := s.becomesFine()
 	proxy.Refuse(true)
@@ -221,7 +221,7 @@ func TestTheAuditGoesOnInAnotherSession(t *testing.T) {
 func TestAnAuditorThatIsCutOffIsSucceeded(t *testing.T) {
 	s := newSite(t)
 	proxy := zktest.NewProxy(t, s.Server.Addr)
-	s.auditor("one", proxy.Addr)
+	s.auditor("one", proxy.Addr, expires(proxy.Addr, 2*time.Second))
 	s.turns(2)
 	s.becomesFine()
 	s.auditor("two", s.Server.Addr)
@@ -231,8 +231,8 @@ func TestAnAuditorThatIsCutOffIsSucceeded(t *testing.T) {
 	s.becomes("two's", func(v audit.Verdict) bool { return v.Auditor == "two" })
 	took := time.Since(since)
 	t.Logf("cut off, session timeout 2 s: succeeded after %v", took)
-	if took > 3*time.Second {
-		t.Error("later than the session's timeout and a second")
+	if took > 6*time.Second { // expiry alone may take 2.5 s
+		t.Error("much later than the session's timeout")
 	}
 	s.turns(1)
 	s.becomesFine()

@@ -101,15 +101,22 @@ type auditor struct {
 	stop func()
 }
 
+// expires gives an auditor sessions with this timeout.
+func expires(addr string, timeout time.Duration) func(*audit.Options) {
+	return func(o *audit.Options) {
+		o.Dial = func(ctx context.Context, notify func(session.State)) (elect.Session, error) {
+			return session.Dial(ctx, session.Options{
+				Servers: []string{addr}, Timeout: timeout, ConnectTimeout: recipetest.Patience, Notify: notify,
+			})
+		}
+	}
+}
+
 func (s *site) auditor(name, addr string, change ...func(*audit.Options)) *auditor {
 	opts := audit.Options{
-		Dial: func(ctx context.Context, notify func(session.State)) (elect.Session, error) {
-			return session.Dial(ctx, session.Options{
-				Servers: []string{addr}, Timeout: 2 * time.Second, ConnectTimeout: recipetest.Patience, Notify: notify,
-			})
-		},
 		Root: s.root, File: s.path, Who: queue.Member{Agent: name, BootID: "b"},
 	}
+	expires(addr, 20*time.Second)(&opts)
 	for _, c := range change {
 		c(&opts)
 	}

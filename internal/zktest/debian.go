@@ -1,7 +1,9 @@
 package zktest
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -35,6 +37,19 @@ func startDebian(dir string) (*debian, error) {
 	if what := missing(); what != "" {
 		return nil, fmt.Errorf("TURNSTILE_TEST_ZOOKEEPER=debian, but %s", what)
 	}
+	for range 5 {
+		s, err := tryDebian(dir)
+		if !errors.Is(err, errTaken) {
+			return s, err
+		}
+	}
+	return nil, errTaken
+}
+
+// errTaken says that somebody took the port while Java started.
+var errTaken = errors.New("another has the port")
+
+func tryDebian(dir string) (*debian, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -56,13 +71,17 @@ admin.enableServer=false
 	return s, s.run()
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// freePort is one that the kernel gives to nobody who does not ask for it by number: Java
+// takes a while to start.
+func freePort() (port int, err error) {
+	for range 100 {
+		port = 10000 + rand.N(20000)
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, err
 }
 
 // run starts the process, at first or after it was killed, on the same data.
@@ -96,7 +115,12 @@ read _; kill -9 $pid; wait $pid 2>/dev/null`
 func (s *debian) ready(patience time.Duration) error {
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		if strings.Contains(ask(s.addr, "srvr"), "Mode:") {
-			return nil
+			if conf := ask(s.addr, "conf"); conf != "" && !strings.Contains(conf, s.dir) {
+				s.kill()
+				return errTaken
+			} else if conf != "" {
+				return nil
+			}
 		}
 		if time.Now().After(end) {
 			text, _ := os.ReadFile(filepath.Join(s.dir, "log"))

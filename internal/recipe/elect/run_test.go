@@ -25,16 +25,17 @@ type candidate struct {
 	mu     sync.Mutex
 	events []elect.Event
 	led    chan *elect.Leadership // told of each leadership
+	expiry time.Duration          // its sessions' timeout
 	enough chan error             // ends one
 	ended  chan error
 }
 
 func newCandidate(t *testing.T, addr, dir string) *candidate {
-	c := &candidate{t: t, led: make(chan *elect.Leadership, 10), enough: make(chan error), ended: make(chan error, 1)}
+	c := &candidate{t: t, expiry: 20 * time.Second, led: make(chan *elect.Leadership, 10), enough: make(chan error), ended: make(chan error, 1)}
 	c.Runner = elect.Runner{
 		Dial: func(ctx context.Context, notify func(session.State)) (elect.Session, error) {
 			return session.Dial(ctx, session.Options{
-				Servers: []string{addr}, Timeout: 2 * time.Second, ConnectTimeout: recipetest.Patience, Notify: notify,
+				Servers: []string{addr}, Timeout: c.expiry, ConnectTimeout: recipetest.Patience, Notify: notify,
 			})
 		},
 		Dir: dir, Who: queue.Member{Agent: "a", BootID: "b"}, Log: zap.NewNop(),
@@ -167,7 +168,9 @@ func TestTheNextLeadsOnlyWhenTheLeadersWorkHasEnded(t *testing.T) {
 func TestARunGoesOnInAnotherSession(t *testing.T) {
 	s := recipetest.NewStage(t)
 	proxy := zktest.NewProxy(t, s.Server.Addr)
-	c := newCandidate(t, proxy.Addr, s.Dir).start(recipetest.Background(t))
+	c := newCandidate(t, proxy.Addr, s.Dir)
+	c.expiry = 2 * time.Second
+	c.start(recipetest.Background(t))
 	first := c.elected()
 	proxy.Refuse(true)
 	select {

@@ -183,6 +183,7 @@ func herd(t *testing.T, size int) {
 	wantNumber(t, next, first.Number())
 	recipetest.Eventually(t, "the next is the first", func() bool { return s.Server.Watches(t) >= 2*waiters-2 })
 	// It hears of its own taking (place and list), and the second of it, no more.
+	recipetest.Eventually(t, "both hear of the taking", func() bool { return len(told.all()) >= 4 })
 	if events := told.all(); len(events) != 4 {
 		t.Errorf("a death and a taking told %d: %q; want 4", len(events), events)
 	}

@@ -29,18 +29,19 @@ import (
 // crew is a fleet whose agents take their records from an inbox.
 type crew struct {
 	*box
-	root filelock.Root
-	path string
+	root   filelock.Root
+	path   string
+	expiry time.Duration // its agents' session timeout
 }
 
 func newCrew(t *testing.T) *crew {
 	b := newBox(t)
-	return &crew{box: b, root: filelock.Root(filepath.Dir(b.Dir)), path: filepath.Join(t.TempDir(), "data.txt")}
+	return &crew{box: b, expiry: time.Second, root: filelock.Root(filepath.Dir(b.Dir)), path: filepath.Join(t.TempDir(), "data.txt")}
 }
 
 // agent is one that reaches ZooKeeper over addr, with source.
 func (c *crew) agent(addr string, source fleet.Source, log *zap.Logger) *fleet.Agent {
-	dial := c.dialer(addr, time.Second)
+	dial := c.dialer(addr, c.expiry)
 	return fleet.New(fleet.Options{
 		Dial: func(ctx context.Context) (fleet.Session, error) { return dial(ctx) },
 		Root: c.root, Host: "host", BootID: "boot", Source: source, Log: log,
@@ -103,7 +104,7 @@ func TestEachMessageIsInTheFileOnceWhoeverIsCutOffWhen(t *testing.T) {
 	t.Parallel()
 	const agents, senders, each = 3, 4, 250
 	c := newCrew(t)
-	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer stop()
 	var sending, working sync.WaitGroup
 	var wires []*zktest.Proxy
@@ -197,6 +198,7 @@ func TestEachMessageIsInTheFileOnceWhoeverIsCutOffWhen(t *testing.T) {
 func TestAMessageDeletedBeforeTheCommitCostsATurnAndNothingElse(t *testing.T) {
 	t.Parallel()
 	c := newCrew(t)
+	c.expiry = calm // a turn is lost for one reason only
 	names := c.send(5, numbered("r", 5)...)
 	meddled := &meddled{Source: c.source(c.Server.Addr, "me", func(o *inbox.SourceOptions) { o.Turns = 1 })}
 	meddled.meddle = func() { c.Delete(c.dir.Messages() + "/" + names[2]) }

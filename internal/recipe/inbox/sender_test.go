@@ -101,11 +101,10 @@ func TestABatchInDoubtIsSettledAcrossSessions(t *testing.T) {
 			var dials atomic.Int32
 			s := b.sender("", func(o *inbox.SenderOptions) {
 				o.Dial = func(ctx context.Context) (*session.Session, error) {
-					addr := proxy.Addr
 					if dials.Add(1) > 1 {
-						addr = b.Server.Addr
+						return b.dialer(b.Server.Addr, calm)(ctx)
 					}
-					return b.dialer(addr, 2*time.Second)(ctx)
+					return b.dialer(proxy.Addr, 2*time.Second)(ctx)
 				}
 			})
 			for _, r := range []string{"one", "two", "three"} {
@@ -132,9 +131,12 @@ func TestWhatStaysInDoubtIsReported(t *testing.T) {
 			proxy := zktest.NewProxy(t, b.Server.Addr)
 			ctx, cancel := context.WithCancel(recipetest.Background(t))
 			defer cancel()
+			patience := recipetest.Patience // for the first session
 			s := b.sender("", func(o *inbox.SenderOptions) {
 				o.Dial = func(ctx context.Context) (*session.Session, error) {
-					return session.Dial(ctx, session.Options{Servers: []string{proxy.Addr}, Timeout: 2 * time.Second, ConnectTimeout: time.Second})
+					within := patience
+					patience = time.Second
+					return session.Dial(ctx, session.Options{Servers: []string{proxy.Addr}, Timeout: 4 * time.Second, ConnectTimeout: within})
 				}
 			})
 			if _, err := s.Send(ctx, []byte("before")); err != nil {

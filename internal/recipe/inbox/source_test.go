@@ -43,7 +43,7 @@ func TestASourceGoesOnWithAnotherSession(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)
 	proxy := zktest.NewProxy(t, b.Server.Addr)
-	s := b.source(proxy.Addr, "me", func(o *inbox.SourceOptions) { o.Dial = b.dialer(proxy.Addr, time.Second) })
+	s := b.source(proxy.Addr, "me", func(o *inbox.SourceOptions) { o.Dial = b.dialer(proxy.Addr, 4*time.Second) })
 	ended := make(chan error)
 	go func() { ended <- s.Wait(recipetest.Background(t)) }()
 	recipetest.Eventually(t, "it is the first", func() bool { return len(b.Ephemeral()) == 1 })

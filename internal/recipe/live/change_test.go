@@ -195,7 +195,7 @@ func TestAChangeGoesOnInAnotherSession(t *testing.T) {
 	s := recipetest.NewStage(t)
 	mustStore(t, set(s.Dir, "n", "0"), s.Sess)
 	proxy := zktest.NewProxy(t, s.Server.Addr)
-	sess := recipetest.Dial(t, proxy.Addr, time.Second)
+	sess := recipetest.Dial(t, proxy.Addr, 4*time.Second)
 	proxy.OnRequest(func(p []byte) bool {
 		if zktest.Op(p) == 5 {
 			proxy.Silence(true)
