@@ -33,7 +33,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TURNSTILE_ZOOKEEPER_SERVERS", servers)
 			env.Setenv("TURNSTILE_ZOOKEEPER_SESSION_TIMEOUT", "6s")
-			env.Setenv("TURNSTILE_FLEET_NAME", fmt.Sprintf("t%d-", time.Now().UnixNano())+filepath.Base(env.WorkDir)[len("script-"):])
+			env.Setenv("TURNSTILE_FLEET_NAME", "t"+strconv.FormatInt(time.Now().UnixNano(), 36)+"-"+filepath.Base(env.WorkDir)[len("script-"):])
 			env.Setenv("TURNSTILE_LOG_LEVEL", "warn")
 			env.Setenv("GORACE", os.Getenv("GORACE"))
 			return nil

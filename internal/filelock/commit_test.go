@@ -37,7 +37,7 @@ func TestACommitOntoAMovedHeadIsRefusedAndGivesThePlaceUp(t *testing.T) {
 				if got.err != nil || string(got.hold.Head()) != "meddled" {
 					t.Errorf("the next: %v", got.err)
 				}
-			case <-time.After(2 * time.Second):
+			case <-time.After(patience):
 				t.Error("ErrLost says that our place is gone, yet it blocks the queue: " + f.agents())
 			}
 		})

@@ -195,8 +195,13 @@ func TestCostOfAContendedCycle(t *testing.T) {
 			lists, reads, syncs := count[zktest.OpGetChildren], count[zktest.OpGetData], count[zktest.OpSync]
 			t.Logf("a turn: %.2f writes, %.2f lists, %.2f reads, %.2f syncs", float64(writes)/float64(turns),
 				float64(lists)/float64(turns), float64(reads)/float64(turns), float64(syncs)/float64(turns))
-			// A place that goes between the list and the watch costs another list.
-			if writes != turns || lists > turns+turns/2 || reads > 4*turns+turns/5 || syncs > 0 {
+			// A place that goes between the list and the watch costs another list: with two
+			// agents that is every second turn at best.
+			most := turns + turns/2
+			if agents == 2 {
+				most = 2 * turns
+			}
+			if writes != turns || lists > most || reads > 4*turns+turns/5 || syncs > 0 {
 				t.Error("more than promised")
 			}
 		})

@@ -43,7 +43,7 @@ func (b breaking) Children(context.Context, string) ([]string, error) {
 
 func TestASessionThatEndsWithItsConnectionIsFollowedByAnother(t *testing.T) {
 	s := newSite(t, zktest.Shared(t))
-	opts := s.options(fleet.NewLines(strings.NewReader(numbered("line", 3)), 10, 1<<20))
+	opts := s.calm(fleet.NewLines(strings.NewReader(numbered("line", 3)), 10, 1<<20))
 	dial, dials := opts.Dial, 0
 	opts.Dial = func(ctx context.Context) (fleet.Session, error) {
 		sess, err := dial(ctx)

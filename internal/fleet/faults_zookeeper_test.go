@@ -11,6 +11,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
+	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/zkdev"
 	"github.com/turnstile-fleet/turnstile/internal/zktest"
 )
@@ -29,6 +30,9 @@ func (s *site) setHead(sess fleet.Session, data []byte) {
 
 func (s *site) getHead(sess fleet.Session) []byte {
 	s.t.Helper()
+	if err := queue.Barrier(s.t.Context(), sess, string(s.root)); err != nil { // its server may lag
+		s.t.Fatal(err)
+	}
 	node, err := sess.Get(s.t.Context(), s.root.Head())
 	if err != nil {
 		s.t.Fatal(err)

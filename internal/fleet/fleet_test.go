@@ -69,7 +69,7 @@ func (s *site) session() fleet.Session {
 // verify holds the file to head and to the acknowledgement logs.
 func (s *site) verify(acks ...string) verify.Report {
 	s.t.Helper()
-	sess := s.session()
+	sess := s.onlooker()
 	report, err := verify.File(s.t.Context(), s.path, verify.Options{
 		Head: func(ctx context.Context) (*frame.Head, error) { return fleet.Head(ctx, sess, s.root) },
 		Acks: acks,
@@ -268,7 +268,7 @@ func TestASessionThatExpiresIsAnEverydayEvent(t *testing.T) {
 	go func() { ended <- agent.Run(ctx) }()
 	s.until("it wrote", func() bool { return len(s.tryRecords()) > 5 })
 	proxy.Refuse(true)
-	watcher := s.session()
+	watcher := s.onlooker()
 	s.until("its session is gone", func() bool {
 		names, err := watcher.Children(ctx, s.root.Agents())
 		return err == nil && len(names) == 0
@@ -318,7 +318,7 @@ func TestAFleetRefusesASecondMachine(t *testing.T) {
 	s := newSite(t, zktest.Shared(t))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	here := fleet.New(s.options(&fleet.Ticker{Agent: func() string { return "x" }, Lines: 1}))
+	here := fleet.New(s.calm(&fleet.Ticker{Agent: func() string { return "x" }, Lines: 1}))
 	go func() { ended <- here.Run(ctx) }()
 	s.until("it wrote", func() bool { return len(s.tryRecords()) > 0 })
 	opts := s.options(&fleet.Ticker{Agent: func() string { return "y" }, Lines: 1})

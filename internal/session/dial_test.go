@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,13 +76,13 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	why := errors.New("told to stop")
 	ctx, stop := context.WithCancelCause(background(t))
-	called := make(chan struct{})
-	address := listener(t, func(net.Conn) { close(called) })
+	called, once := make(chan struct{}), sync.Once{}
+	address := listener(t, func(net.Conn) { once.Do(func() { close(called) }) })
 	go func() {
 		<-called
 		stop(why)
 	}()
-	quick(t, "Dial", time.Second, func() {
+	quick(t, "Dial", patience, func() {
 		_, err := session.Dial(ctx, session.Options{Servers: []string{address}, Timeout: time.Minute})
 		if !errors.Is(err, why) {
 			t.Fatalf("got %v, want the context's cause", err)

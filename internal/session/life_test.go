@@ -18,7 +18,7 @@ import (
 func TestSessionSurvivesACutConnection(t *testing.T) {
 	t.Parallel()
 	proxy := zktest.NewProxy(t, shared(t))
-	sess := dial(t, 4*time.Second, proxy.Addr)
+	sess := dial(t, 20*time.Second, proxy.Addr)
 	path := node(t, sess, "mine")
 	create(t, sess, path, zk.FlagEphemeral)
 	id := sess.ID()
@@ -60,7 +60,7 @@ func TestSessionSurvivesACutConnection(t *testing.T) {
 func TestWatchSurvivesACutConnection(t *testing.T) {
 	t.Parallel()
 	proxy := zktest.NewProxy(t, shared(t))
-	sess, other := dial(t, 6*time.Second, proxy.Addr), dial(t, 20*time.Second, shared(t))
+	sess, other := dial(t, 20*time.Second, proxy.Addr), dial(t, 20*time.Second, shared(t))
 	path := node(t, sess, "watched")
 	create(t, other, path, 0)
 	gone := goneAt(t, sess, path)
@@ -87,7 +87,7 @@ func TestDeadlinePassesBeforeTheServerExpiresTheSession(t *testing.T) {
 			t.Parallel()
 			proxy := zktest.NewProxy(t, shared(t))
 			observer := dial(t, 20*time.Second, shared(t))
-			sess := dial(t, 3*time.Second, proxy.Addr) // the margin is a tenth, for the machine to be late
+			sess := dial(t, 6*time.Second, proxy.Addr) // the margin is a tenth, for the machine to be late
 			path := node(t, observer, "mine")
 			create(t, sess, path, zk.FlagEphemeral)
 			gone := goneAt(t, observer, path)
@@ -140,7 +140,7 @@ func TestServerKilledForGoodExpiresTheSession(t *testing.T) {
 		answer <- err
 	}()
 	ended, cause := over(t, sess, patience)
-	if took := ended.Sub(killed); !errors.Is(cause, session.ErrExpired) || took > 2*time.Second {
+	if took := ended.Sub(killed); !errors.Is(cause, session.ErrExpired) || took > patience {
 		t.Fatalf("%v after %v", cause, took)
 	}
 	if err := <-answer; !errors.Is(err, session.ErrExpired) {
@@ -151,7 +151,7 @@ func TestServerKilledForGoodExpiresTheSession(t *testing.T) {
 func TestSessionSurvivesAServersRestart(t *testing.T) {
 	t.Parallel()
 	server := zktest.Start(t)
-	sess := dial(t, 20*time.Second, server.Addr)
+	sess := dial(t, time.Minute, server.Addr)
 	path := node(t, sess, "mine")
 	create(t, sess, path, zk.FlagEphemeral)
 	server.Kill()

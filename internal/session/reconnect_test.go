@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,8 +36,12 @@ func TestManyWatchesAreSetAgain(t *testing.T) {
 		watches[path] = n.Watch
 	}
 	proxy.Refuse(true)
-	for path := range watches {
-		if _, err := other.Set(background(t), path, nil, -1); err != nil {
+	for paths := range slices.Chunk(slices.Collect(maps.Keys(watches)), 100) {
+		var sets []any
+		for _, path := range paths {
+			sets = append(sets, &zk.SetDataRequest{Path: path, Version: -1})
+		}
+		if _, err := other.Multi(background(t), sets...); err != nil {
 			t.Fatal(err)
 		}
 	}

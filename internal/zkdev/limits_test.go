@@ -236,7 +236,7 @@ func TestClientThatDoesNotReadItsRepliesIsNotServed(t *testing.T) {
 			other.call(OpPing, nil)
 		}
 	})
-	if limit := int64(8 * size); grown > limit {
+	if limit := int64(30 * size); grown > limit { // of 150; what is under way differs
 		t.Errorf("%d bytes wait for a client that does not read", grown)
 	}
 	for range requests { // nothing is lost when it does

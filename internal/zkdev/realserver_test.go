@@ -2,6 +2,7 @@ package zkdev
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -123,14 +124,16 @@ func startDebianServer() (addr string, stop func(), err error) {
 	return addr, stop, nil
 }
 
-// freeAddr finds a port that was free a moment ago.
+// freeAddr finds a port that was free a moment ago, and that the kernel gives to nobody who
+// does not ask for it by number.
 func freeAddr() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "127.0.0.1:32181"
+	for {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.N(20000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // awaitServer asks until the server says that it serves ("ruok" is answered

@@ -55,6 +55,7 @@ func tryDebian(dir string) (*debian, error) {
 		return nil, err
 	}
 	s := &debian{addr: fmt.Sprintf("127.0.0.1:%d", port), dir: dir}
+	// Without forceSync: what a killed process has written is not lost.
 	conf := fmt.Sprintf(`tickTime=%d
 dataDir=%s/data
 clientPort=%d
@@ -63,6 +64,8 @@ minSessionTimeout=%d
 maxSessionTimeout=%d
 maxClientCnxns=0
 admin.enableServer=false
+forceSync=no
+preAllocSize=1024
 4lw.commands.whitelist=*
 `, tick.Milliseconds(), dir, port, leastTimeout.Milliseconds(), mostTimeout.Milliseconds())
 	if err := os.WriteFile(filepath.Join(dir, "zoo.cfg"), []byte(conf), 0o644); err != nil {

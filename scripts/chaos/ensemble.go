@@ -41,6 +41,7 @@ type peer struct{ id, client, quorum, election int }
 const (
 	tick           = 500 * time.Millisecond
 	sessionTimeout = 2 * time.Second // the fleets' own, unless a kind wants another
+	calmTimeout    = 6 * time.Second // where no session is to end but by the fault
 )
 
 func foreignEnsemble(addrs []string) *ensemble {

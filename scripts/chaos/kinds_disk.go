@@ -12,6 +12,7 @@ import (
 // syncFails: row 11. The disk does not confirm: the turn is not acknowledged, and the
 // whole fleet halts until a person resumes it.
 func syncFails(r *round) error {
+	r.timeout = calmTimeout
 	if err := r.man(4, 0); err != nil {
 		return err
 	}
@@ -72,6 +73,7 @@ func syncFails(r *round) error {
 
 // appendFails: row 12. Whoever cannot write says so and ends; nothing of it counts.
 func appendFails(r *round) error {
+	r.timeout = calmTimeout
 	if err := r.man(3, 1); err != nil {
 		return err
 	}
@@ -120,6 +122,7 @@ func said(point failpoint) string {
 
 // quarantineFails: row 12. What cannot be put aside is not cut off.
 func quarantineFails(r *round) error {
+	r.timeout = calmTimeout
 	if err := r.man(4, 0); err != nil {
 		return err
 	}

@@ -128,11 +128,10 @@ func netHalfOpen(r *round) error {
 		if n := r.rng.IntN(3); n < 2 {
 			toxics = toxics[n : n+1]
 		}
-		mark := p.mark()
 		if err := r.poison(p.slot, toxics...); err != nil {
 			return err
 		}
-		if err := r.notices(p, mark, r.timeout+deadlineSlack, "session is over"); err != nil {
+		if err := within(r.ctx, r.timeout+deadlineSlack, p.id+" has no session", p.sessionless); err != nil {
 			return err
 		}
 		if err := r.progressOf(r.others(p), 2); err != nil {

@@ -84,7 +84,7 @@ func stopOutsideFence(r *round) error {
 // deafHolder: row 2, without any clock. A holder is evicted and cannot hear it; the
 // next one has its frame on disk when the old one goes on, and commits after that.
 func deafHolder(r *round) error {
-	r.timeout = 6 * time.Second // nothing is to expire meanwhile
+	r.timeout = 12 * time.Second // nothing is to expire meanwhile
 	if err := r.wired(4, 0); err != nil {
 		return err
 	}

@@ -100,10 +100,6 @@ func quorumLost(r *round) error {
 		if err != nil {
 			return err
 		}
-		marks := map[*proc]int64{}
-		for _, p := range r.live() {
-			marks[p] = p.mark()
-		}
 		var gone []*server
 		for _, s := range r.ensemble.servers {
 			if s != stays {
@@ -115,8 +111,8 @@ func quorumLost(r *round) error {
 			return orRejected(err)
 		}
 		// What was answered before is acknowledged; after its session nobody has any left.
-		for p, mark := range marks {
-			if err := r.notices(p, mark, r.timeout+deadlineSlack, "session is over"); err != nil {
+		for _, p := range r.live() {
+			if err := within(r.ctx, r.timeout+deadlineSlack, p.id+" has no session", p.sessionless); err != nil {
 				return err
 			}
 		}
