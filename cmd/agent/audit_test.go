@@ -115,13 +115,13 @@ func (p *auditors) fail(how syscall.Signal) (elected, judged time.Duration) {
 }
 
 // TestAnAuditorThatDiesIsSucceeded ends real processes, and prints how long the fleet was
-// without an auditor.
+// without an auditor. The bounds are for a busy machine, and far below a session's timeout.
 func TestAnAuditorThatDiesIsSucceeded(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		how  syscall.Signal
 		most time.Duration
-	}{{"SIGTERM", syscall.SIGTERM, 100 * time.Millisecond}, {"SIGKILL", syscall.SIGKILL, time.Second}} {
+	}{{"SIGTERM", syscall.SIGTERM, time.Second}, {"SIGKILL", syscall.SIGKILL, 3 * time.Second}} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newAuditors(t)
 			p.start()
