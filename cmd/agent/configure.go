@@ -38,13 +38,7 @@ While the fleet is paused an agent takes the turn that it has queued for, and no
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	for _, sub := range []*cobra.Command{newConfigGet(), newConfigSet(), newConfigEdit(), newConfigWatch()} {
-		check := sub.Args
-		sub.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
-			}
-			return nil
-		}
+		sub.Args = usageArgs(sub.Args)
 		config.Flags(sub.Flags(), "zookeeper", "fleet", "log")
 		cmd.AddCommand(sub)
 	}

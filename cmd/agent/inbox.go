@@ -44,13 +44,7 @@ dead letters with the reason: see dead, retry and drop.`,
 	}
 	cmd.AddCommand(list, newInboxDead(), newInboxRetry(), newInboxDrop())
 	for _, sub := range cmd.Commands() {
-		check := sub.Args
-		sub.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
-			}
-			return nil
-		}
+		sub.Args = usageArgs(sub.Args)
 	}
 	return cmd
 }

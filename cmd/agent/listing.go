@@ -110,7 +110,7 @@ func withCommandSession(cmd *cobra.Command, do func(*session.Session, config.Con
 	})
 }
 
-// usageArgs makes what check refuses the user's to mend, in commands under a command.
+// usageArgs makes what check refuses the user's to mend.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {

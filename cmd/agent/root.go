@@ -52,13 +52,7 @@ fence do not agree, 7 halted. lock and barrier pass on their command's own.`,
 	})
 	root.AddCommand(newRun(), newVerify(), newStatus(), newAdopt(), newResume(), newEvict(), newAudit(), newBarrier(), newConfig(), newElect(), newID(), newLock(), newLockGuard(), newSend(), newInbox(), newZnode(), newDemo(), newDevServer(), newCheckVolume(), newCheckVolumeChild(), newVersion())
 	for _, cmd := range root.Commands() {
-		check := cmd.Args
-		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
-			}
-			return nil
-		}
+		cmd.Args = usageArgs(cmd.Args)
 	}
 	return root
 }
