@@ -115,13 +115,14 @@ func (p *auditors) fail(how syscall.Signal) (elected, judged time.Duration) {
 }
 
 // TestAnAuditorThatDiesIsSucceeded ends real processes, and prints how long the fleet was
-// without an auditor. The bounds are for a busy machine, and far below a session's timeout.
+// without an auditor. The fastest shows that nothing is waited for; a busy machine has a bound
+// of its own for the median, far below the session's timeout.
 func TestAnAuditorThatDiesIsSucceeded(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		how  syscall.Signal
-		most time.Duration
-	}{{"SIGTERM", syscall.SIGTERM, time.Second}, {"SIGKILL", syscall.SIGKILL, 3 * time.Second}} {
+		name          string
+		how           syscall.Signal
+		fastest, most time.Duration
+	}{{"SIGTERM", syscall.SIGTERM, 100 * time.Millisecond, time.Second}, {"SIGKILL", syscall.SIGKILL, time.Second, 3 * time.Second}} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newAuditors(t)
 			p.start()
@@ -136,8 +137,8 @@ func TestAnAuditorThatDiesIsSucceeded(t *testing.T) {
 			slices.Sort(judged)
 			t.Logf("%s: another auditor after %v (median of %d; slowest %v), its verdict after %v (slowest %v)", c.name,
 				elected[3], len(elected), elected[6], judged[3], judged[6])
-			if elected[3] > c.most {
-				t.Errorf("later than %v", c.most)
+			if elected[0] > c.fastest || elected[3] > c.most {
+				t.Errorf("the fastest after %v, want %v; the median after %v, want %v", elected[0], c.fastest, elected[3], c.most)
 			}
 		})
 	}

@@ -219,23 +219,27 @@ func TestTheAuditGoesOnInAnotherSession(t *testing.T) {
 
 // TestAnAuditorThatIsCutOffIsSucceeded is what happens across machines.
 func TestAnAuditorThatIsCutOffIsSucceeded(t *testing.T) {
-	s := newSite(t)
-	proxy := zktest.NewProxy(t, s.Server.Addr)
-	s.auditor("one", proxy.Addr, expires(proxy.Addr, 2*time.Second))
-	s.turns(2)
-	s.becomesFine()
-	s.auditor("two", s.Server.Addr)
-	recipetest.Eventually(t, "two waits", func() bool { return len(s.Ephemeral()) == 2 })
-	proxy.HalfOpen(true)
-	since := time.Now()
-	s.becomes("two's", func(v audit.Verdict) bool { return v.Auditor == "two" })
-	took := time.Since(since)
-	t.Logf("cut off, session timeout 2 s: succeeded after %v", took)
-	if took > 6*time.Second { // expiry alone may take 2.5 s
-		t.Error("much later than the session's timeout")
+	fastest := time.Hour
+	for range 3 { // a busy machine may be late once
+		s := newSite(t)
+		proxy := zktest.NewProxy(t, s.Server.Addr)
+		s.auditor("one", proxy.Addr, expires(proxy.Addr, 2*time.Second))
+		s.turns(2)
+		s.becomesFine()
+		s.auditor("two", s.Server.Addr)
+		recipetest.Eventually(t, "two waits", func() bool { return len(s.Ephemeral()) == 2 })
+		proxy.HalfOpen(true)
+		since := time.Now()
+		s.becomes("two's", func(v audit.Verdict) bool { return v.Auditor == "two" })
+		took := time.Since(since)
+		t.Logf("cut off, session timeout 2 s: succeeded after %v", took)
+		s.turns(1)
+		s.becomesFine()
+		if fastest = min(fastest, took); fastest <= 3*time.Second {
+			return
+		}
 	}
-	s.turns(1)
-	s.becomesFine()
+	t.Errorf("later than the session's timeout and a second, three times; the fastest after %v", fastest)
 }
 
 func TestWhoCannotReadTheFileLetsAnotherTry(t *testing.T) {
