@@ -115,6 +115,7 @@ func runBarrier(cmd *cobra.Command, c config.Config, name string, argv []string,
 	if len(argv) > 0 {
 		signals := catchSignals()
 		if err := toldBefore(cmd); err != nil {
+			signal.Stop(signals)
 			return err
 		}
 		code, err = runInside(in, file, argv, opts.grace, signals, log)

@@ -43,10 +43,11 @@ process group of its own; at a terminal it gets that too. In its environment are
 
 When the lock is lost, the command's process group is told (SIGTERM), and after --grace
 everything that it started is killed (SIGKILL): when ZooKeeper is silent, before it can
-give the lock to another; when somebody removed our node, a tenth of a second later. That holds when we are killed or stopped ourselves, too, but
-then not for processes that left the process group. Who removes a holder's node, or ends
-its session, lets the next one go on at once, while the command may run for a moment:
-what must never be done by two at once has to compare the token.
+give the lock to another; when somebody removed our node, a tenth of a second later.
+That holds when we are killed or stopped ourselves, too, but then not for processes that
+left the process group. Who removes a holder's node, or ends its session, lets the next
+one go on at once, while the command may run for a moment, and so it may on a machine too
+busy to kill in time: what must never be done by two at once has to compare the token.
 
 The lock is held until the command ends. What it leaves running in the background is
 not waited for.

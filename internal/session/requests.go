@@ -187,8 +187,8 @@ func (s *Session) Sync(ctx context.Context, path string) error {
 	return err
 }
 
-// Writes are sent once, and answered at most lastWord after their context has ended. When their error is not Definite the caller has to find
-// out whether they took effect.
+// Writes are sent once, and answered at most lastWord after their context has ended. When
+// their error is not Definite the caller has to find out whether they took effect.
 
 // Create makes a node with the session's ACL and returns its path, which flags of
 // zk.FlagSequence lengthen.
