@@ -1,5 +1,5 @@
-// Package internal_test holds the house to its plan: data flows one way, config →
-// session → queue → filelock → writer → file, and the verifier trusts none of them.
+// Package internal_test holds the house to its plan: data flows one way, source → fleet →
+// queue and filelock → commit → file, and the verifier trusts none of them.
 package internal_test
 
 import (
@@ -16,39 +16,40 @@ const module = "github.com/turnstile-fleet/turnstile/"
 
 // mayImport is the table of docs/design.md: what each package may use of ours.
 var mayImport = map[string][]string{
-	"internal/config":            {},
-	"internal/session":           {},
-	"internal/queue":             {"internal/session"},
-	"internal/filelock":          {"internal/queue", "internal/session"},
-	"internal/lifeline":          {},
-	"internal/frame":             {},
-	"internal/writer":            {"internal/frame"},
-	"internal/fleet":             {"internal/queue", "internal/filelock", "internal/writer", "internal/frame", "internal/session"},
-	"internal/verify":            {"internal/frame"},
-	"internal/volume":            {"internal/writer"},
-	"internal/history":           {"internal/frame"},
-	"internal/sim":               {"internal/fleet", "internal/filelock", "internal/writer", "internal/frame", "internal/session", "internal/verify", "internal/history"},
-	"internal/zkdev":             {},
-	"internal/zktest":            {"internal/zkdev"},
-	"internal/child":             {},
-	"internal/audit":             {"internal/recipe/elect", "internal/queue", "internal/session", "internal/verify", "internal/frame"},
-	"internal/recipe":            {},
-	"internal/recipe/lock":       {"internal/recipe/ids", "internal/queue", "internal/session"},
-	"internal/recipe/ids":        {"internal/queue", "internal/session"},
-	"internal/recipe/elect":      {"internal/queue", "internal/session"},
-	"internal/recipe/barrier":    {"internal/queue", "internal/session"},
-	"internal/recipe/live":       {"internal/queue", "internal/session"},
-	"internal/recipe/inbox":      {"internal/queue", "internal/session", "internal/frame"},
-	"internal/recipe/recipetest": {"internal/queue", "internal/session", "internal/zktest"},
+	"internal/config":         {},
+	"internal/session":        {},
+	"internal/queue":          {"internal/session"},
+	"internal/filelock":       {"internal/queue", "internal/session", "internal/frame"},
+	"internal/lifeline":       {},
+	"internal/frame":          {},
+	"internal/writer":         {"internal/frame"},
+	"internal/fleet":          {"internal/queue", "internal/filelock", "internal/writer", "internal/frame", "internal/session"},
+	"internal/verify":         {"internal/frame"},
+	"internal/volume":         {"internal/writer"},
+	"internal/meeting":        {"internal/queue", "internal/session"},
+	"internal/zkdev":          {},
+	"internal/adopt":          {"internal/queue", "internal/filelock", "internal/writer", "internal/frame", "internal/verify"},
+	"internal/child":          {},
+	"internal/audit":          {"internal/recipe/elect", "internal/follow", "internal/filelock", "internal/queue", "internal/session", "internal/verify", "internal/frame"},
+	"internal/follow":         {"internal/filelock", "internal/queue", "internal/frame"},
+	"internal/recipe":         {},
+	"internal/recipe/lock":    {"internal/recipe/ids", "internal/queue", "internal/session"},
+	"internal/recipe/ids":     {"internal/queue", "internal/session"},
+	"internal/recipe/elect":   {"internal/queue", "internal/session"},
+	"internal/recipe/barrier": {"internal/queue", "internal/session"},
+	"internal/recipe/live":    {"internal/queue", "internal/session"},
+	"internal/recipe/inbox":   {"internal/queue", "internal/session", "internal/frame"},
 }
 
 // because says why an edge that somebody may want is forbidden.
 var because = map[string]string{
-	"internal/writer → internal/filelock":  "the writer is handed a token, a head and a context, and keeps the volume safe whatever the lock does",
-	"internal/writer → internal/session":   "the flock must never be held across a call to ZooKeeper",
-	"internal/filelock → internal/frame":   "what head means is the format's business; the lock commits bytes",
+	"internal/writer → internal/filelock":  "the writer is handed bytes and where they belong; what may be written was decided before, by the commit",
+	"internal/writer → internal/session":   "the file must never wait for ZooKeeper",
 	"internal/verify → internal/writer":    "the verifier must not share the writer's mistakes",
+	"internal/verify → internal/follow":    "the verifier must not share what others read the file with",
+	"internal/follow → internal/writer":    "whoever follows is handed the file, opened as its volume wants it",
 	"internal/verify → internal/filelock":  "the verifier judges bytes and a head that it is given",
+	"internal/volume → internal/meeting":   "what is tried of a volume does not know how its machines found each other",
 	"internal/session → internal/config":   "only cmd/agent turns configuration into options",
 	"internal/filelock → internal/config":  "only cmd/agent turns configuration into options",
 	"internal/writer → internal/config":    "only cmd/agent turns configuration into options",
@@ -72,12 +73,12 @@ func TestPackagesImportOnlyWhatTheDesignAllows(t *testing.T) {
 	}
 }
 
-// TestOnlyTestsUseTestHelpers keeps the test server out of the binary.
-func TestOnlyTestsUseTestHelpers(t *testing.T) {
+// TestTheProductImportsNothingOfTest keeps what only tests use out of the binary.
+func TestTheProductImportsNothingOfTest(t *testing.T) {
 	for _, dir := range append(packages(t), "cmd/agent") {
-		for _, helper := range []string{"internal/zktest", "internal/sim", "internal/history", "internal/recipe/recipetest"} {
-			if dir != "internal/sim" && dir != "internal/recipe/recipetest" && slices.Contains(imports(t, dir), helper) {
-				t.Errorf("%s uses %s outside its tests", dir, helper)
+		for _, imported := range imports(t, dir) {
+			if strings.HasPrefix(imported, "test/") {
+				t.Errorf("%s must not import %s: what is under test/ is for tests alone", dir, imported)
 			}
 		}
 	}

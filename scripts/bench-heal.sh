@@ -82,14 +82,14 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 go build -o "$work/agent" ./cmd/agent
-go build -o "$work/bench" ./scripts/bench-heal
+go build -o "$work/bench" ./test/bench-heal
 [ "$kazoo" = 0 ] || /usr/bin/python3 -c 'import kazoo' || { echo "bench-heal: kazoo is missing: apt-get install python3-kazoo, or -k 0" >&2; exit 1; }
 
 # bench LABEL SERVERS [OPTION...]
 bench() {
   local label=$1 servers=$2
   shift 2
-  [ "$kazoo" = 0 ] || set -- "$@" -kazoo scripts/bench-heal/kazoo_lock.py -kazoo-kills "$kazoo"
+  [ "$kazoo" = 0 ] || set -- "$@" -kazoo test/bench-heal/kazoo_lock.py -kazoo-kills "$kazoo"
   "$work/bench" -label "$label" -zookeeper "$servers" -agent "$work/agent" -kills "$kills" "$@"
 }
 

@@ -19,7 +19,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-go build -o "$bin/chaos" ./scripts/chaos
+go build -o "$bin/chaos" ./test/chaos
 case " $* " in
   *" --help "* | *" -h "* | *" --list "*) "$bin/chaos" "$@"; exit ;;
 esac

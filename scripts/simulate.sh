@@ -20,7 +20,7 @@ Examples:
   scripts/simulate.sh
   scripts/simulate.sh --schedules 5000000
   scripts/simulate.sh --mutants
-  go test ./internal/sim -run Schedules -sim.story -sim.seed 42   # one schedule's story
+  go test ./test/sim -run Schedules -sim.story -sim.seed 42   # one schedule's story
 USAGE
 }
 
@@ -39,14 +39,14 @@ while [ $# -gt 0 ]; do
 done
 
 if [ "$mutants" ]; then
-  exec go test ./internal/sim -run TestMutantsDie -v -count=1 -timeout 2h -sim.mutants -sim.seed "$seed"
+  exec go test ./test/sim -run TestMutantsDie -v -count=1 -timeout 2h -sim.mutants -sim.seed "$seed"
 fi
 [ "$seed" != 0 ] || seed=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 work=$(mktemp -d)
 pids=()
 trap '[ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null || true; rm -rf "$work"' EXIT
-go test -c -o "$work/sim.test" ./internal/sim
+go test -c -o "$work/sim.test" ./test/sim
 began=$SECONDS
 for ((i = 0; i < jobs; i++)); do
   # One processor each: a schedule is one thread's work.

@@ -4,13 +4,14 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-Usage: scripts/verify.sh [FLAGS...]          the compose stack's file, held against ZooKeeper's head
+Usage: scripts/verify.sh [FLAGS...]          the compose stack's file, held against ZooKeeper: head, and
+                                             the turns that are committed and not written yet
        scripts/verify.sh FILE [FLAGS...]     that file: a copy, or one beside no stack
 
 FLAGS go to `agent verify` as they are: --json, --acks DIR, ...
 
 Exit codes are those of `agent verify`: 0 fine, 1 failed (could not be checked), 2 wrong usage,
-3 faults found, 6 refused, 7 halted.
+3 faults found, 6 refused.
 
 A FILE is verified by an agent built on the spot when Go is here, else by the image
 turnstile-agent, which sees the file's folder only, and read-only.

@@ -17,17 +17,17 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/lifeline"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
 func newAudit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Stand for the fleet's auditor, without writing",
-		Long: `Stand for the fleet's auditor until told to stop (Ctrl-C or SIGTERM). Of all who do,
-and of the agents that run with --audit, one is elected. It verifies the file from its
-beginning once and then turn by turn as it grows; ` + "`agent status`" + ` shows its verdict.
-When it ends, the next takes over at once. Bytes that are changed after it has judged them
+		Long: `Stand for the fleet's auditor until told to stop (Ctrl-C or SIGTERM). One is elected, of
+all who stand and of the agents that run with --audit. It verifies the file once from its
+beginning, and then turn by turn as it grows; ` + "`agent status`" + ` shows its verdict.
+When it ends, the next takes over at once. A turn that is committed and not in the file yet
+is awaited: the verdict stops before it. Bytes that are changed after it has judged them
 are found by the next auditor, or by ` + "`agent verify`" + `.
 
 Exit 3 when the last verdict was that the file is not whole.`,
@@ -90,52 +90,37 @@ func canRead(path string) error {
 
 func newAuditor(c config.Config, who queue.Member, log *zap.Logger) *audit.Auditor {
 	return audit.New(audit.Options{
-		Dial:       electDial(c, log),
-		Root:       string(rootOf(c)),
-		File:       c.Data.File,
-		Who:        who,
-		LastCommit: func() (uint64, int64, bool) { return writer.LastCommit(c.Data.File) },
-		Lives:      lifeline.Dir(c.Data.File + ".alive"),
-		Log:        log,
+		Dial:  electDial(c, log),
+		Root:  rootOf(c),
+		File:  c.Data.File,
+		Who:   who,
+		Open:  openToVerify(c),
+		Lives: lifeline.Dir(c.Data.File + ".alive"),
+		Log:   log,
 	})
 }
 
-// auditBeside lets an agent that runs stand for auditor too, with a session of its own.
-// open is what the agent opens its file with, and is given back with what tells us the
-// agent's name; nothing that befalls the auditor touches the agent. stop returns when the
-// auditor has resigned.
-func auditBeside(
-	ctx context.Context, c config.Config, log *zap.Logger, open func(string) (*writer.File, error),
-) (named func(string) (*writer.File, error), stop func()) {
+// auditBeside lets an agent that runs stand for auditor too, with a session of its own,
+// once it has a name; nothing that befalls the auditor touches the agent. stop returns
+// when the auditor has resigned.
+func auditBeside(ctx context.Context, c config.Config, log *zap.Logger, me *identity) (stop func()) {
 	if !c.Audit {
-		return open, func() {}
+		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	name, ended := make(chan string, 1), make(chan struct{})
-	go func() {
+	ended := make(chan struct{})
+	go func() { // ends with ctx
 		defer close(ended)
 		select {
-		case c.Agent.Name = <-name:
+		case <-me.named:
+			newAuditor(c, me.member(), log.With(zap.String("part", "auditor"))).Run(ctx)
 		case <-ctx.Done():
-			return
 		}
-		who, err := thisMember(c)
-		if err != nil {
-			log.Warn("not auditing", zap.Error(err))
-			return
-		}
-		newAuditor(c, who, log.With(zap.String("part", "auditor"))).Run(ctx)
 	}()
-	return func(agent string) (*writer.File, error) {
-			select {
-			case name <- agent:
-			default: // it has one
-			}
-			return open(agent)
-		}, func() {
-			cancel()
-			<-ended
-		}
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 // describeAudit is the auditor's line of the status, empty when nobody ever audited.

@@ -15,7 +15,7 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/audit"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // auditors are processes that stand for auditor of one fleet.

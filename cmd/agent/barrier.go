@@ -40,7 +40,7 @@ func newBarrier() *cobra.Command {
 		Short: "Begin together with others, and end together",
 		Long: `Wait at the barrier NAME of the fleet until N are there, then run the command, and wait
 until the commands of all N have ended. Without a command it says that all are there and
-leaves. Who comes when N are inside waits for N - 1 others of its own.
+leaves. Whoever comes while N are inside begins the next N.
 
 Nobody is left hanging: when a member dies, gives up (Ctrl-C) or waits longer than its
 --timeout, the rest end with an error that names it. A command that runs at that time is

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/volume"
 )
@@ -23,11 +24,11 @@ func TestTheVerdictOnAVolumeIsTheExitCode(t *testing.T) {
 
 func TestTheVerdictOnAVolumeNamesItsReasons(t *testing.T) {
 	findings := []volume.Finding{
-		{Check: "files", Result: volume.OK}, {Check: "flock", Result: volume.Failed},
-		{Check: "append", Result: volume.Failed}, {Check: "fifo", Result: volume.Warning},
+		{Check: "file system", Result: volume.OK}, {Check: "files", Result: volume.Failed},
+		{Check: "writes", Result: volume.Failed}, {Check: "fifo", Result: volume.Warning},
 	}
 	for want, r := range map[string]volume.Report{
-		"unfit: flock, append":     {Verdict: volume.Unfit, Findings: findings},
+		"unfit: files, writes":     {Verdict: volume.Unfit, Findings: findings},
 		"fit, with warnings: fifo": {Verdict: volume.Warnings, Findings: findings[3:]},
 		"fit":                      {Verdict: volume.Fit, Findings: findings[:1]},
 	} {
@@ -39,6 +40,37 @@ func TestTheVerdictOnAVolumeNamesItsReasons(t *testing.T) {
 	err := writeFinding(&out, volume.Finding{Check: "fifo", Result: volume.Warning, Text: "none", Next: "do this"})
 	if lines := strings.Split(out.String(), "\n"); err != nil || len(lines) != 3 || !strings.Contains(lines[0], "warning") || strings.TrimSpace(lines[1]) != "do this" {
 		t.Errorf("%q, %v", out.String(), err)
+	}
+}
+
+func TestTheVerdictOfSeveralMachines(t *testing.T) {
+	apart := volume.Joint{
+		Machines: []volume.Machine{{Name: "a on host", Directory: "/v", FileSystem: "nfs4", Auto: volume.Direct}, {Name: "b on host", Directory: "/v", FileSystem: "fuse.sshfs"}},
+		Verdict:  volume.Unfit, Text: "these are two different volumes", Next: "mount the same",
+	}
+	var out bytes.Buffer
+	if got := exitCode(writeJoint(&out, apart, false)); got != exitRefused {
+		t.Errorf("exit %d", got)
+	}
+	const want = "  machine  a on host: /v is on nfs4; auto makes it direct\n  machine  b on host: /v is on fuse.sshfs; auto refuses it\nunfit: these are two different volumes\n  mount the same\n"
+	if out.String() != want {
+		t.Errorf("it says %s", out.String())
+	}
+	if got := exitCode(writeJoint(io.Discard, volume.Joint{Verdict: volume.Fit}, true)); got != exitFine {
+		t.Errorf("fit: exit %d", got)
+	}
+}
+
+// Off a terminal what takes long is told in lines.
+func TestStatusLine_offATerminal(t *testing.T) {
+	var out bytes.Buffer
+	start := time.Now()
+	l := &statusLine{out: &out, start: start}
+	l.print(start)
+	l.say("plain: turn 3 of 160")
+	l.print(start.Add(2 * time.Second))
+	if out.String() != "trying plain: turn 3 of 160 (2s)\n" {
+		t.Errorf("%q", out.String())
 	}
 }
 

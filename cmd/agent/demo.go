@@ -14,8 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
-	"github.com/turnstile-fleet/turnstile/internal/fleet"
-	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/verify"
 	"github.com/turnstile-fleet/turnstile/internal/zkdev"
@@ -165,7 +164,7 @@ func demoVerdict(ctx context.Context, out io.Writer, c config.Config, sess *sess
 	ask := verify.Options{}
 	if !opts.broken {
 		ask.Acks = []string{filepath.Join(dir, "acks")}
-		ask.Head = func(ctx context.Context) (*frame.Head, error) { return fleet.Head(ctx, sess, rootOf(c)) }
+		holdToFleet(&ask, rootOf(c), func(_ context.Context, do func(filelock.Session) error) error { return do(sess) })
 	}
 	report, err := verify.File(ctx, c.Data.File, ask)
 	if err != nil {

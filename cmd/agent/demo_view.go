@@ -145,9 +145,6 @@ func (v *view) follow() error {
 	if err != nil {
 		return err
 	}
-	if info.Size() < v.read { // a dead holder's tail was cut off
-		v.read, v.rest = info.Size(), nil
-	}
 	fresh, err := io.ReadAll(io.NewSectionReader(f, v.read, info.Size()-v.read))
 	if err != nil {
 		return err

@@ -64,8 +64,10 @@ are taken by the commands below.`,
 	config.Flags(cmd.Flags(), "zookeeper", "fleet", "agent", "log")
 	cmd.Flags().BoolVar(&opts.json, "json", false, "print each event as a JSON object")
 	cmd.Flags().DurationVar(&opts.stay, "for", 0, "resign and end after leading for so `long`; 0 means never")
-	cmd.AddCommand(elections.list("List the fleet's elections and who leads"),
-		elections.show("Show who leads an election, and who is next"))
+	ls, show := elections.list("List the fleet's elections and who leads"), elections.show("Show who leads an election, and who is next")
+	ls.Example = "  agent elect ls\n  agent elect ls --json | jq -r '.[].name'"
+	show.Example = "  agent elect show auditor\n  agent elect show nightly --json | jq -r .leader.host"
+	cmd.AddCommand(ls, show)
 	return cmd
 }
 
@@ -107,9 +109,7 @@ func thisMember(c config.Config) (who queue.Member, err error) {
 	if who.Host, err = os.Hostname(); err != nil {
 		return who, err
 	}
-	if who.BootID, err = fleet.BootID(); err != nil {
-		return who, err
-	}
+	who.BootID = fleet.BootID()
 	who.Agent = c.Agent.Name
 	if who.Agent == "" {
 		who.Agent = fmt.Sprintf("%s-%d", who.Host, os.Getpid())

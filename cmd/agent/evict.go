@@ -18,11 +18,11 @@ func newEvict() *cobra.Command {
 		Use:   "evict [AGENT | PLACE]",
 		Short: "Take the turn away from a stuck holder",
 		Long: `Take the turn away from the agent that has it, or the named agent's place in the
-queue. That is safe at any time: whoever loses its place can no longer commit, and
-the next agent's fence keeps it from the file. A healthy agent queues again.`,
-		Example: `  agent evict              the holder
-  agent evict agent-3      agent-3's place, wherever it stands
-  agent evict 5f0c…-0000000042    a place as ` + "`agent status --json`" + ` names it`,
+queue. That is safe at any time: whoever loses its place can no longer commit, and what
+is not committed is never written. A healthy agent queues again.`,
+		Example: `  agent evict                     whoever has the turn
+  agent evict agent-3             agent-3, wherever it stands in the queue
+  agent evict 5f0c…-0000000042    a place, as ` + "`agent status --json`" + ` names it`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := load(cmd)

@@ -18,7 +18,6 @@ const (
 	exitBusy    = 4
 	exitLost    = 5
 	exitRefused = 6
-	exitHalted  = 7
 )
 
 // usageError is the user's to mend: arguments, settings, input.
@@ -44,10 +43,6 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, writer.ErrRefused):
 		return exitRefused
-	case errors.Is(err, filelock.ErrHalted), errors.Is(err, writer.ErrSync):
-		return exitHalted
-	case errors.Is(err, writer.ErrBusy):
-		return exitBusy
 	case errors.Is(err, filelock.ErrLost):
 		return exitLost
 	default:

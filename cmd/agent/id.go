@@ -36,10 +36,10 @@ it until Ctrl-C or SIGTERM: a name for identical containers, worker-1, worker-2 
 on. (Agents take their names agent-N by themselves.) When the holder dies its number
 comes free as soon as its session has expired.
 
-While all numbers are taken we wait, and are served in the order of coming; --try does
-not wait, and --timeout not for long: both then exit 4. When the number is lost, because
-the session expired or somebody removed its node, we say so and exit 5: another may have
-it at that moment.`,
+While all numbers are taken it waits, in the order of coming. With --try it does not wait,
+and with --timeout only for so long: it exits 4 then. When the number is lost, because the
+session expired or somebody removed its node, it says so and exits 5: another may have the
+number by then.`,
 		Example: `  agent id                        hold a number of 1 to 1024
   agent id --json                 with its name and fencing token
   agent id --pool gpu --size 4 --try
@@ -160,7 +160,9 @@ func newIDList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List who has which number of a pool, and who waits",
-		Args:  usageArgs(cobra.NoArgs),
+		Example: `  agent id ls
+  agent id ls --pool gpu --json`,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkName("--pool", pool); err != nil {
 				return err

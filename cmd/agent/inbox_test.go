@@ -12,7 +12,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/recipe/inbox"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // What agent send would not have let in comes from elsewhere, and is a dead letter.

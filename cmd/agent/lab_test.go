@@ -49,12 +49,12 @@ type labBlock struct {
 	lines    []string
 }
 
-var fence = regexp.MustCompile("^```console ?(\\S*)$")
+var opening = regexp.MustCompile("^```console ?(\\S*)$")
 
 func parseLab(text string) (blocks []labBlock) {
 	var in *labBlock
 	for i, line := range strings.Split(text, "\n") {
-		switch m := fence.FindStringSubmatch(line); {
+		switch m := opening.FindStringSubmatch(line); {
 		case in == nil && m != nil:
 			in = &labBlock{line: i + 1, terminal: m[1]}
 		case in != nil && line == "```":

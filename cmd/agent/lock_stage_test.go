@@ -19,7 +19,7 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/lock"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // lockTest is a server of a test's own, with one lock on it. Whatever is started under
@@ -201,13 +201,9 @@ func (l *lockTest) wait(waiter *lock.Lock, check func()) (done chan struct{}) {
 // here is the lock as another process of this machine and user sees it.
 func (l *lockTest) here() *lock.Lock {
 	l.t.Helper()
-	bootID, err := fleet.BootID()
-	if err != nil {
-		l.t.Fatal(err)
-	}
 	lives := lifeline.Dir(filepath.Join(l.tmp, fmt.Sprintf("turnstile-%d", os.Getuid()), "default/locks/it"))
 	return &lock.Lock{
-		Sess: l.sess, Dir: lockTestDir, Log: zap.NewNop(), Who: queue.Member{BootID: bootID},
+		Sess: l.sess, Dir: lockTestDir, Log: zap.NewNop(), Who: queue.Member{BootID: fleet.BootID()},
 		Died: queue.BeginLife(lives, queue.NewID(), zap.NewNop()).Watch,
 	}
 }

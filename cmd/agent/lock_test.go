@@ -16,7 +16,7 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/lock"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // The connection goes silent: when ZooKeeper gives the lock to the next, nothing of the

@@ -31,6 +31,7 @@ const (
 func (t *taking) run(file string, argv []string, signals chan os.Signal) (code int, err error) {
 	p, err := child.Start(child.Command{
 		Path: file, Args: argv, Env: lockEnv(os.Environ(), t.c, t.name, t.held), Guard: []string{"agent", lockGuard},
+		Safe: t.sess.Remaining,
 	})
 	if err != nil {
 		return 0, err
@@ -66,9 +67,7 @@ func (t *taking) run(file string, argv []string, signals chan os.Signal) (code i
 // pulse tells the guard how long the command may run without our saying so again, and
 // returns when to say so; not above zero when the command has to be told to end.
 func (t *taking) pulse(p *child.Process) time.Duration {
-	left := t.sess.Remaining()
-	p.SafeFor(left)
-	return min(left-t.opts.grace, t.sess.Timeout()/3)
+	return min(p.Renew()-t.opts.grace, t.sess.Timeout()/3)
 }
 
 // graceAfter is how long the command has to end by itself when the hold has ended.

@@ -232,7 +232,7 @@ func commandLife(log *zap.Logger, fleet, name string) *queue.Life {
 	if !ok || life.Name() == "" {
 		return life
 	}
-	fd, err := unix.Open(filepath.Join(string(dir), life.Name()), unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(dir.Path(life.Name()), unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
 		defer unix.Close(fd)
 		const high, low = 200, 10

@@ -30,17 +30,19 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "agent",
 		Short: "A safe >> for a fleet",
-		Long: `Turnstile lets several identical agents append to one shared file strictly in
-turn, under a ZooKeeper lock, and proves afterwards that nothing was interleaved,
-torn, lost or doubled.
+		Long: `Turnstile lets identical agents, on one machine or many, append to one shared file
+strictly in turn, under a ZooKeeper lock. The verifier proves afterwards that nothing was
+interleaved, torn, lost or doubled.
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, configuration or input, 3 the verifier
-found faults, 4 busy until the deadline, 5 lost while held, 6 refused: file, head and
-fence do not agree, 7 halted. lock and barrier pass on their command's own.`,
+found faults, 4 busy until the deadline, 5 lost while held, 6 refused: file and head do
+not agree, or the volume is not to be trusted. lock and barrier pass on their command's
+own.`,
 		Example: `  agent demo                                   watch a fleet take turns
   agent run                                    take turns, a few lines each
   seq 1 1000 | agent run --source stdin        append lines from a pipe
   agent verify data.txt                        prove that the file is whole
+  agent cat --follow                           read what is committed, and go on
   agent status --watch                         who has the turn, who waits`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -50,7 +52,7 @@ fence do not agree, 7 halted. lock and barrier pass on their command's own.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRun(), newVerify(), newStatus(), newAdopt(), newResume(), newEvict(), newAudit(), newBarrier(), newConfig(), newElect(), newID(), newLock(), newLockGuard(), newSend(), newInbox(), newZnode(), newDemo(), newDevServer(), newCheckVolume(), newCheckVolumeChild(), newVersion())
+	root.AddCommand(newRun(), newVerify(), newAdopt(), newStatus(), newEvict(), newAudit(), newBarrier(), newCat(), newConfig(), newElect(), newID(), newLock(), newLockGuard(), newSend(), newInbox(), newZnode(), newDemo(), newDevServer(), newCheckVolume(), newCheckVolumeChild(), newVersion())
 	for _, cmd := range root.Commands() {
 		cmd.Args = usageArgs(cmd.Args)
 	}

@@ -7,7 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
+	"runtime"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -18,6 +18,7 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/lifeline"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/barrier"
+	"github.com/turnstile-fleet/turnstile/internal/volume"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
@@ -37,15 +38,20 @@ func newRun() *cobra.Command {
 		Short: "Join the fleet and append to the shared file, turn by turn",
 		Long: `Join the fleet and take turns at the shared file until told to stop (Ctrl-C or
 SIGTERM, which lets the next agent go on at once), until --turns are done, or until
-the input ends and everything is acknowledged.
+the input ends and everything is acknowledged. Turns are logged at the level debug;
+agent status --watch and agent cat --follow show them as well.
+
+Told to stop, it has two seconds to bring to the disk what is committed. What is left
+stays in ZooKeeper, and other agents write it. Then it says how many records that are and
+exits 1; the next run with the same --ack-log settles them.
 
 A record is one line of valid UTF-8 without control characters, tab excepted, of at
-most 64 KiB. The first line that is not is refused by name, after those before it
-were written.`,
-		Example: `  agent run
-  agent run --pace 0 --lines 10 --turns 1000
+most 64 KiB. The first line that is not is refused by its number (exit 2), after those
+before it were written.`,
+		Example: `  agent run                                     lines for show, until Ctrl-C
+  agent run --pace 0 --lines 10 --turns 1000    many of them, and then end
   seq 1 100000 | agent run --source stdin --ack-log acks.log
-  agent run --source inbox
+  agent run --source inbox                      what agent send has left
   agent run --zookeeper zk1:2181,zk2:2181 --data /data/audit.log --fleet audit`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -100,33 +106,32 @@ func (o runOptions) check() error {
 	return nil
 }
 
+// onOneProcessor keeps an agent's goroutines on one processor: they hand a turn to each
+// other, one at work at a time, and waking other processors for that costs a quarter of
+// all the time they use. Who verifies beside has use for more, and so has who asks for it.
+func onOneProcessor(c config.Config) {
+	if !c.Audit && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	}
+}
+
 func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
+	onOneProcessor(c)
 	ctx := cmd.Context()
 	log, level := newLeveledLog(c.Log, cmd.ErrOrStderr())
 	host, err := os.Hostname()
 	if err != nil {
 		return err
 	}
-	bootID, err := fleet.BootID()
+	file, err := openData(c) // at the door, before the fleet sees us
 	if err != nil {
 		return err
 	}
-	open := func(agent string) (*writer.File, error) {
-		return writer.Open(writer.Options{
-			Path: c.Data.File, Agent: agent, Wait: c.Turn.FenceTimeout, Log: log,
-		})
-	}
-	if err := checkDataFile(c.Data.File, open); err != nil { // at the door, before the fleet sees us
+	acks, err := openAcks(opts.ackLog, c.Data.File)
+	if err != nil {
 		return err
 	}
-	var acks *fleet.AckLog
-	if opts.ackLog != "" {
-		if err := notOurs(opts.ackLog, c.Data.File); err != nil {
-			return usageError{err}
-		}
-		if acks, err = fleet.OpenAckLog(opts.ackLog); err != nil {
-			return usageError{fmt.Errorf("--ack-log: %w", err)}
-		}
+	if acks != nil {
 		defer acks.Close()
 	}
 	if opts.together > 0 {
@@ -134,33 +139,47 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 			return err
 		}
 	}
-	var agent *fleet.Agent
-	source, stop := newSource(cmd.InOrStdin(), c, opts, func() string { return agent.Called() })
+	me := newIdentity(queue.Member{Host: host, BootID: fleet.BootID()})
+	source, stop := newSource(cmd.InOrStdin(), c, opts, me.name)
 	if opts.source == "inbox" {
-		source, stop = newInboxSource(c, opts, func() queue.Member {
-			return queue.Member{Agent: agent.Called(), Host: host, BootID: bootID}
-		}, log)
+		source, stop = newInboxSource(c, opts, me.member, log)
 	}
 	defer stop()
 	steer := newSteering(c, level, log)
 	source = steer.source(source)
 	defer steer.follow(ctx)()
-	open, resign := auditBeside(ctx, c, log, open)
-	defer resign()
-	agent = fleet.New(fleet.Options{
-		Dial:   func(ctx context.Context) (fleet.Session, error) { return dial(ctx, c, log) },
-		Root:   rootOf(c),
-		Name:   c.Agent.Name,
-		Host:   host,
-		BootID: bootID,
-		Open:   open,
-		Lives:  lifeline.Dir(c.Data.File + ".alive"),
-		Source: source,
-		Acks:   acks,
-		Log:    log,
+	defer auditBeside(ctx, c, log, me)()
+	agent := fleet.New(fleet.Options{
+		Dial:     func(ctx context.Context) (fleet.Session, error) { return dial(ctx, c, log) },
+		Root:     rootOf(c),
+		Name:     c.Agent.Name,
+		Host:     host,
+		BootID:   fleet.BootID(),
+		File:     file,
+		Lives:    lifeline.Dir(c.Data.File + ".alive"),
+		Source:   source,
+		Acks:     acks,
+		MaxBytes: c.Turn.MaxBytes,
+		Named:    me.set,
+		Log:      log,
 	})
 	err = agent.Run(ctx)
 	return conclude(agent, source, err, log)
+}
+
+// openAcks opens the acknowledgement log, if one is wanted.
+func openAcks(path, data string) (*fleet.AckLog, error) {
+	if path == "" {
+		return nil, nil
+	}
+	if err := notOurs(path, data); err != nil {
+		return nil, usageError{err}
+	}
+	acks, err := fleet.OpenAckLog(path)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--ack-log: %w", err)}
+	}
+	return acks, nil
 }
 
 // conclude says how it ended, and that nothing was dropped in silence.
@@ -169,11 +188,11 @@ func conclude(agent *fleet.Agent, source fleet.Source, err error, log *zap.Logge
 	if agent.Called() != "" {
 		log.Info("ended", zap.String("agent", agent.Called()), zap.Int("turns", turns), zap.Int("records", records))
 	}
-	if errors.Is(err, syscall.ENOSPC) {
-		err = fmt.Errorf("%w; nothing committed is lost: make room, then start the agent again", err)
-	}
 	if n := source.Pending(); n > 0 {
 		lost := fmt.Errorf("%d records were read and not acknowledged: they are not known to be in the file", n)
+		if errors.Is(err, fleet.ErrUnacknowledged) {
+			lost = fmt.Errorf("with those, %d records were read and not acknowledged", n)
+		}
 		return errors.Join(err, lost)
 	}
 	return err
@@ -187,22 +206,42 @@ func newSource(in io.Reader, c config.Config, opts runOptions, name func() strin
 	return &fleet.Ticker{Agent: name, Lines: c.Turn.Lines, Bytes: c.Turn.MaxBytes, Pace: c.Turn.Pace, Turns: opts.turns}, func() {}
 }
 
-// notOurs refuses an acknowledgement log that would be the data file or its fence.
+// notOurs refuses an acknowledgement log that would be the data file.
 func notOurs(log, data string) error {
 	abs, err := filepath.Abs(log)
 	if err != nil {
 		return err
 	}
 	file, err := filepath.Abs(data)
-	if err == nil && (abs == file || abs == file+".fence") {
-		err = fmt.Errorf("--ack-log %q is the data file or its fence; give a file of its own", log)
+	if err == nil && abs == file {
+		err = fmt.Errorf("--ack-log %q is the data file; give a file of its own", log)
 	}
 	return err
 }
 
-// checkDataFile finds out before anything else what a person has to mend: a path
-// that is no file, a directory that cannot be written, a lock not to be trusted.
-func checkDataFile(path string, open func(string) (*writer.File, error)) error {
+// volumeOf tells how the files of the data file's volume are opened.
+func volumeOf(c config.Config) (volume.Kind, error) {
+	kind, err := volume.Of(filepath.Dir(c.Data.File))
+	if err != nil {
+		return kind, err
+	}
+	return kind.Resolve(c.Data.Volume)
+}
+
+// openData finds out before anything else what a person has to mend: a path that is no
+// file, a directory that cannot be written, a volume of which too little is known.
+func openData(c config.Config) (*writer.File, error) {
+	if err := checkDataFile(c.Data.File); err != nil {
+		return nil, err
+	}
+	kind, err := volumeOf(c)
+	if err != nil {
+		return nil, err
+	}
+	return writer.Open(writer.Options{Path: c.Data.File, Mode: kind.Mode, Chunk: kind.Chunk})
+}
+
+func checkDataFile(path string) error {
 	dir := filepath.Dir(path)
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return usageError{fmt.Errorf("data.file %q: %s is not a directory; create it, or give another path (--data, TURNSTILE_DATA_FILE)", path, dir)}
@@ -220,12 +259,5 @@ func checkDataFile(path string, open func(string) (*writer.File, error)) error {
 		return usageError{fmt.Errorf("data.file %q: the directory cannot be written: %w; make it writable for user %d", path, err, os.Getuid())}
 	}
 	probe.Close()
-	if err := os.Remove(probe.Name()); err != nil {
-		return err
-	}
-	file, err := open("probe")
-	if err != nil {
-		return err
-	}
-	return file.Close()
+	return os.Remove(probe.Name())
 }

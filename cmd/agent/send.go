@@ -40,15 +40,15 @@ by ZooKeeper, whether an agent runs or not.
 While the inbox is full (--limit) send waits, in line with other senders. A message must be
 what a record must be; the first that is not is refused by its number (exit 2), after those
 before it were sent. When the connection or the session breaks, send finds out what became
-of its last batch before it goes on, so that nothing is sent twice. Only if it is told to
-stop, or no server answers, before that is known does it end with the numbers of the
-messages in doubt: look for them in the inbox and in the file before you send them again.
+of its last batch before it goes on, so that nothing is sent twice. If it can't, because it
+is told to stop or no server answers, it ends with the numbers of the messages in doubt:
+look for them in the inbox and in the file before you send them again.
 
 Exit codes: 0 all sent, 1 failed (how many were sent is said), 2 wrong usage or a bad
 message, 4 the inbox was full.`,
 		Example: `  agent send "the backup is done"
   agent send --priority 0 "first of all"
-  seq 1 10000 | agent send
+  seq 1 10000 | agent send                      each line is a message
   agent send --try "not if it is full"`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -158,6 +158,7 @@ func (s *sending) lines(ctx context.Context, in io.Reader) error {
 		if err != nil {
 			return err
 		}
+		lines.Committed()
 		lines.Ack()
 	}
 }

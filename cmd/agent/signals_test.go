@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // A signal that comes before the command's own signals are caught must not be forgotten,

@@ -29,6 +29,9 @@ func newStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show who has the turn, who waits, and how far the file is committed",
+		Long: `Show who has the turn, who waits and since when, how far the file is committed, how many
+turns are committed and not known to be on the disk, which agents are held up and by what,
+and what the auditor says.`,
 		Example: `  agent status
   agent status --watch
   agent status --json | jq -r .holder.host
@@ -42,9 +45,9 @@ func newStatus() *cobra.Command {
 			if opts.every <= 0 {
 				return usageError{fmt.Errorf("--every %v: give a duration above zero", opts.every)}
 			}
-			return withSession(cmd.Context(), c, newLog(c.Log, cmd.ErrOrStderr()), func(sess *session.Session) error {
+			return besideRefused(cmd, withSession(cmd.Context(), c, newLog(c.Log, cmd.ErrOrStderr()), func(sess *session.Session) error {
 				return status(cmd.Context(), sess, c, opts, cmd.OutOrStdout())
-			})
+			}))
 		},
 	}
 	config.Flags(cmd.Flags(), "zookeeper", "fleet", "log")
@@ -132,8 +135,10 @@ func describe(s overview) string {
 	var b strings.Builder
 	ago := func(t time.Time) string { return max(0, s.At.Sub(t)).Round(time.Millisecond).String() }
 	fmt.Fprintf(&b, "fleet   %s, agents: %d\n", s.Fleet, len(s.Agents))
-	if s.Halt != nil {
-		fmt.Fprintf(&b, "HALTED  by %s, %s ago: %s\n        lift it with `agent resume`\n", s.Halt.Who, ago(s.Halt.When), s.Halt.Why)
+	for _, a := range s.Agents {
+		if a.Held != "" {
+			fmt.Fprintf(&b, "held    %s on %s%s: %s\n", a.Agent, a.Host, heldFor(a, ago), a.Held)
+		}
 	}
 	if s.Paused {
 		fmt.Fprintln(&b, "PAUSED  by the configuration: nobody takes a turn until `agent config set paused=false`")
@@ -143,6 +148,7 @@ func describe(s overview) string {
 	} else {
 		fmt.Fprintf(&b, "head    turn %d, %d bytes, by %s %s ago\n", s.Head.Turn, s.Head.Offset, s.Head.Agent, ago(s.Head.At))
 	}
+	b.WriteString(describeTurns(s.Turns, ago))
 	b.WriteString(describeAudit(s, ago))
 	if s.Holder == nil {
 		fmt.Fprintln(&b, "turn    nobody just now")
@@ -156,6 +162,30 @@ func describe(s overview) string {
 		fmt.Fprintf(&b, "?       %q in the queue is none of ours and ignored; `agent evict` removes it\n", f)
 	}
 	return b.String()
+}
+
+// heldFor is for how long an agent has been held up, if it says so.
+func heldFor(a fleet.Enrolled, ago func(time.Time) string) string {
+	if a.HeldSince == nil {
+		return ""
+	}
+	return ", for " + ago(*a.HeldSince)
+}
+
+// describeTurns is the line of the turns that are not known to be on the disk, empty when
+// there are none.
+func describeTurns(u fleet.Unwritten, ago func(time.Time) string) string {
+	if u.Count == 0 {
+		return ""
+	}
+	what := fmt.Sprintf("%d turns", u.Count)
+	if u.Count == 1 {
+		what = "1 turn"
+	}
+	if u.Trouble != "" {
+		return fmt.Sprintf("unwritten  %s; %s\n", what, u.Trouble)
+	}
+	return fmt.Sprintf("unwritten  %s, oldest %s, of %s\n", what, ago(*u.Since), u.Agent)
 }
 
 func line(w fleet.Waiter, ago func(time.Time) string) string {

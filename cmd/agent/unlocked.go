@@ -57,10 +57,10 @@ func runUnlocked(cmd *cobra.Command, c config.Config, opts runOptions) error {
 // refuseHead keeps this out of a file that a fleet keeps whole.
 func refuseHead(cmd *cobra.Command, c config.Config) error {
 	refusal := &writer.RefusedError{
-		Why:  fmt.Sprintf("%s has a head: a fleet keeps it whole, and --lock none would damage it", c.Data.File),
+		Why:  fmt.Sprintf("%s is a fleet's file, and --lock none would damage it", c.Data.File),
 		Next: "give another file with --data",
 	}
-	if _, err := os.Lstat(c.Data.File + ".fence"); err == nil {
+	if _, err := os.Lstat(c.Data.File + ".alive"); err == nil {
 		return refusal
 	}
 	if !c.ZookeeperSet() {
@@ -111,6 +111,7 @@ func writeUnlocked(file *os.File, name string, source fleet.Source) error {
 		}
 		time.Sleep(rand.N(2 * time.Millisecond)) // the work that a program does between two lines
 	}
+	source.Committed()
 	source.Ack()
 	return nil
 }

@@ -13,11 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
-	"github.com/turnstile-fleet/turnstile/internal/fleet"
-	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/verify"
-	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
 type verifyOptions struct {
@@ -35,7 +33,8 @@ took turns has written, exit 3 with every fault's kind, offset, line and turn wh
 
 The file alone shows what is interleaved, torn, corrupt, missing, duplicated or
 reordered. With ZooKeeper settings (--zookeeper, --fleet, TURNSTILE_ZOOKEEPER_SERVERS)
-it is also held to head: nothing committed may be lost, and bytes after head are a note.
+it is also held to head: nothing committed may be lost, and nothing may stand behind head.
+Beside a fleet that goes on, turns that are committed and not in the file yet are a note.
 With --acks it is held to what the agents were told.`,
 		Example: `  agent verify data.txt
   agent verify data.txt --zookeeper 127.0.0.1:2181
@@ -61,17 +60,12 @@ With --acks it is held to what the agents were told.`,
 
 func runVerify(cmd *cobra.Command, c config.Config, file string, opts verifyOptions) error {
 	ask := verify.Options{Acks: opts.acks}
-	if c.ZookeeperSet() {
-		ask.Head = func(ctx context.Context) (head *frame.Head, err error) {
-			err = withSession(ctx, c, newLog(c.Log, cmd.ErrOrStderr()), func(sess *session.Session) error {
-				head, err = fleet.Head(ctx, sess, rootOf(c))
-				return err
-			})
-			return head, err
-		}
-	}
-	if turn, offset, ok := writer.LastCommit(file); ok {
-		ask.Receipt = &verify.Receipt{Turn: turn, Offset: offset}
+	if c.ZookeeperSet() { // each question in a session of its own: a long file is read between them
+		log := newLog(c.Log, cmd.ErrOrStderr())
+		holdToFleet(&ask, rootOf(c), func(ctx context.Context, do func(filelock.Session) error) error {
+			return withSession(ctx, c, log, func(sess *session.Session) error { return do(sess) })
+		})
+		ask.Open = openToVerify(c)
 	}
 	bar := &progressBar{out: cmd.ErrOrStderr(), start: time.Now()}
 	if isTerminal(bar.out) {
@@ -83,7 +77,7 @@ func runVerify(cmd *cobra.Command, c config.Config, file string, opts verifyOpti
 		return usageError{fmt.Errorf("%w; name the file to verify", err)}
 	}
 	if err != nil {
-		return err
+		return besideRefused(cmd, err)
 	}
 	if opts.json {
 		err = json.NewEncoder(cmd.OutOrStdout()).Encode(report)

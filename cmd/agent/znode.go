@@ -32,7 +32,7 @@ on is changed, without a question or --yes.`,
 		Example: `  agent znode ls                          the fleet's root
   agent znode tree                        and all beneath it
   agent znode get head --json
-  agent znode watch halt
+  agent znode watch head
   agent znode create /demo hello && agent znode stat /demo
   source <(agent completion bash)         Tab completes paths`,
 		Args: cobra.NoArgs,

@@ -98,7 +98,9 @@ func (z *znode) precious() string {
 		return "holds all that fleet " + z.c.Fleet + " has: without it its file must be adopted anew (agent adopt)"
 	case node == root.Head():
 		return "says how far the fleet's file is committed: agents refuse the file if it is wrong, until agent adopt"
-	case node == root.Queue():
+	case node == root.Turns(), strings.HasPrefix(node, root.Turns()+"/"):
+		return "holds turns that are committed and not known to be in the file: without it they may be lost"
+	case path.Dir(node) == string(root) && strings.HasPrefix(path.Base(node), "queue-"):
 		return "is the lock's queue, whose counter orders the turns: it must not go while agents run"
 	}
 	return ""

@@ -18,7 +18,7 @@ func newZnodeList() *cobra.Command {
 		Use:   "ls [PATH]",
 		Short: "List a node's children",
 		Example: `  agent znode ls
-  agent znode ls -l queue
+  agent znode ls -l queue-1
   agent znode ls / --json`,
 	}
 	cmd.Flags().BoolVarP(&long, "long", "l", false, "with each one's kind, version, size, children and time of change")

@@ -25,7 +25,7 @@ node need not be there. The last value is never missed; of changes that follow e
 closely those between may be, which the version tells. --children prints the names of its
 children, with a + or - for each one that came or went. When the session is lost another
 is asked for.`,
-		Example: `  agent znode watch halt
+		Example: `  agent znode watch head
   agent znode watch --children agents`,
 	}
 	cmd.Flags().BoolVar(&children, "children", false, "watch which children it has, not its value")

@@ -14,6 +14,9 @@
 // Before it says that something is wrong it asks a quorum of ZooKeeper for head and reads
 // the whole file again: an answer from a server that lags behind condemns no file.
 //
+// A turn that is committed and not in the file yet is no fault: the verdict stops before
+// it, and the file is looked at again until it is there.
+//
 // # What is not
 //
 // What was judged is not read again while nothing is wrong and the file is the same one
@@ -30,10 +33,12 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/elect"
 	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/internal/verify"
 )
 
 // Election is the name of the auditors' election.
@@ -42,6 +47,8 @@ const Election = "auditor"
 const (
 	// rest is how long at least an auditor rests between the beginnings of two readings.
 	rest = 200 * time.Millisecond
+	// mostLag is how long at most it rests while committed turns are not in the file.
+	mostLag = 2 * time.Second
 	// share is how many times the time that the last reading took it rests when the
 	// file is known to be damaged, and is read from its beginning each time.
 	share = 20
@@ -53,13 +60,13 @@ const (
 // Options for an auditor. Dial, Root, File and Who are required.
 type Options struct {
 	Dial func(ctx context.Context, notify func(session.State)) (elect.Session, error)
-	Root string // the fleet's node
+	Root filelock.Root // the fleet's node
 	File string
 	Who  queue.Member
-	// LastCommit, when set, tells what the volume itself knows to be committed.
-	LastCommit func() (turn uint64, offset int64, ok bool)
-	Lives      queue.Lifelines // the agents' own, see elect.Runner
-	Log        *zap.Logger
+	// Open, when set, opens the file: for volumes where a plain read is stale.
+	Open  func(path string) (verify.Source, error)
+	Lives queue.Lifelines // the agents' own, see elect.Runner
+	Log   *zap.Logger
 }
 
 // Auditor stands for auditor until it is told to stop.
@@ -74,6 +81,9 @@ func New(opts Options) *Auditor {
 	if opts.Log == nil {
 		opts.Log = zap.NewNop()
 	}
+	if opts.Open == nil {
+		opts.Open = verify.OpenPlain
+	}
 	return &Auditor{Options: opts}
 }
 
@@ -86,7 +96,7 @@ func (a *Auditor) Last() *Verdict { return a.last }
 // doubles from time to time.
 func (a *Auditor) Run(ctx context.Context) {
 	runner := elect.Runner{
-		Dial: a.Dial, Dir: electionDir(a.Root), Who: a.Who, Log: a.Log, Lives: a.Lives, Shared: true,
+		Dial: a.Dial, Dir: electionDir(string(a.Root)), Who: a.Who, Log: a.Log, Lives: a.Lives, Shared: true,
 	}
 	for wait := leastRetry; ; wait = min(2*wait, mostRetry) {
 		a.worked = false
@@ -123,4 +133,3 @@ func (a *Auditor) lead(ctx context.Context, l *elect.Leadership) error {
 
 func electionDir(root string) string { return path.Join(root, "elections", Election) }
 func verdictNode(root string) string { return path.Join(root, "audit") }
-func headNode(root string) string    { return path.Join(root, "head") }

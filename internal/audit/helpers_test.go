@@ -14,28 +14,33 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/turnstile-fleet/turnstile/internal/audit"
+	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/elect"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
 )
 
 // site is a file and its head, without agents: the test commits.
 type site struct {
 	*recipetest.Stage
 	t    *testing.T
-	root string
+	root filelock.Root
 	path string
 	head frame.Head
 	old  frame.Head
+	last frame.Turn // that was made, with its node or not
 }
 
 func newSite(t *testing.T) *site {
 	s := &site{Stage: recipetest.NewStage(t), t: t, root: "/turnstile/stage", path: filepath.Join(t.TempDir(), "data.txt")}
+	if err := filelock.Ensure(recipetest.Background(t), s.Sess, s.root); err != nil {
+		t.Fatal(err)
+	}
 	inc := frame.Incarnation{ID: uuid.New(), From: 1}
 	s.append([]byte(inc.Line() + "\n"))
-	s.head = frame.Head{Incarnation: inc.ID, Offset: int64(len(inc.Line()) + 1), Sum: inc.Seal(nil), Agent: "a"}
+	s.head = frame.Begin(inc, 0, nil, "a", time.Unix(1.8e9, 0))
 	return s
 }
 
@@ -51,20 +56,34 @@ func (s *site) append(data []byte) {
 	}
 }
 
-// write appends a turn of one record, which is not committed.
+// make makes a turn of one record, which is neither committed nor written.
+func (s *site) make() {
+	header := frame.Header{Agent: "a", Token: s.head.Token + 1, At: time.Unix(1.8e9, 0).UTC()}
+	s.last = s.head.Next(header, uuid.New(), [][]byte{fmt.Appendf(nil, "this is turn %d", s.head.Turn+1)})
+	s.head = s.head.After(s.last.Header, len(s.last.Bytes))
+}
+
+// write makes a turn and appends it, though it is not committed.
 func (s *site) write() {
 	s.t.Helper()
-	data, header := frame.Append(nil, s.head.Sum, frame.Header{
-		Turn: s.head.Turn + 1, Agent: "a", Token: s.head.Token + 1, At: time.Unix(1.8e9, 0).UTC(),
-	}, [][]byte{fmt.Appendf(nil, "this is turn %d", s.head.Turn+1)})
-	s.append(data)
-	s.head = s.head.After(header, len(data))
+	s.make()
+	s.append(s.last.Bytes)
 }
+
+// node gives the last turn its node; drop takes it away.
+func (s *site) node() {
+	s.t.Helper()
+	if _, err := s.Sess.Create(recipetest.Background(s.t), s.root.Turn(s.last.Incarnation, s.last.Number), s.last.Encode(), 0); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) drop() { s.Delete(s.root.Turn(s.last.Incarnation, s.last.Number)) }
 
 // commit makes head what it is.
 func (s *site) commit() {
 	s.t.Helper()
-	ctx, node := recipetest.Background(s.t), s.root+"/head"
+	ctx, node := recipetest.Background(s.t), s.root.Head()
 	_, err := s.Sess.Create(ctx, node, s.head.Encode(), 0)
 	if errors.Is(err, zk.ErrNodeExists) {
 		_, err = s.Sess.Set(ctx, node, s.head.Encode(), -1)
@@ -142,7 +161,7 @@ func (s *site) auditor(name, addr string, change ...func(*audit.Options)) *audit
 // verdict is the one that stands in ZooKeeper, and its version.
 func (s *site) verdict() (v audit.Verdict, version int32) {
 	s.t.Helper()
-	node, err := s.Sess.Get(recipetest.Background(s.t), s.root+"/audit")
+	node, err := s.Sess.Get(recipetest.Background(s.t), string(s.root)+"/audit")
 	if errors.Is(err, zk.ErrNoNode) {
 		return v, -1
 	}

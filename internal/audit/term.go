@@ -9,6 +9,7 @@ import (
 	"github.com/go-zookeeper/zk"
 	"go.uber.org/zap"
 
+	"github.com/turnstile-fleet/turnstile/internal/follow"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/elect"
@@ -28,120 +29,105 @@ type term struct {
 
 func newTerm(a *Auditor, l *elect.Leadership) *term {
 	t := &term{Auditor: a, led: l, sess: l.Session(), since: time.Now().UTC(), version: unknown}
-	t.file = follower{path: a.File, log: a.Log}
+	t.file = follower{path: a.File, open: a.Open, log: a.Log}
+	t.file.final = func(ctx context.Context) (*frame.Head, error) { return follow.Final(ctx, t.sess, t.Root) }
 	return t
 }
 
-// audit judges the file whenever head has changed, until ctx ends.
+// audit judges the file whenever head has changed, or while the file lacks what is
+// committed, until ctx ends.
 func (t *term) audit(ctx context.Context) error {
 	t.file.progress = func(done, total int64) { t.progress(ctx, done, total) }
 	if err := t.publish(ctx, Verdict{Verdict: Checking}); err != nil {
 		return err
 	}
-	for {
+	for lag := rest; ; {
 		begun := time.Now()
-		changed, pause, err := t.pass(ctx)
+		p, err := t.pass(ctx)
 		if err != nil {
 			return err
 		}
+		var again <-chan time.Time // nothing tells when the file is written
+		if lag = min(2*lag, mostLag); !p.lags {
+			lag = rest
+		} else {
+			again = time.After(lag)
+		}
 		select {
-		case <-changed:
+		case <-p.changed:
+		case <-again:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 		select {
-		case <-time.After(time.Until(begun.Add(pause))):
+		case <-time.After(time.Until(begun.Add(p.pause))):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// pass judges the file up to head once, and publishes the verdict. changed tells when
-// there is more to judge, and pause how long after this beginning that may be done.
-func (t *term) pass(ctx context.Context) (changed <-chan zk.Event, pause time.Duration, err error) {
-	for sure := t.last.Verdict == Faults; ; sure = true {
+// passed is when there is more to judge after a pass.
+type passed struct {
+	changed <-chan zk.Event
+	pause   time.Duration // how long after its beginning that may be done
+	lags    bool          // committed turns are not in the file yet
+}
+
+// pass judges the file up to head once, and publishes the verdict.
+func (t *term) pass(ctx context.Context) (p passed, err error) {
+	for sure := t.last.Verdict == Faults; ; {
 		if sure { // head may come from a server that lags behind, and nothing is known
-			if err := queue.Barrier(ctx, t.sess, t.Root); err != nil {
-				return nil, 0, fmt.Errorf("ask for head: %w", err)
+			if err := queue.Barrier(ctx, t.sess, string(t.Root)); err != nil {
+				return p, fmt.Errorf("ask for head: %w", err)
 			}
 			t.file.forget()
 		}
 		begun := time.Now()
-		seen, err := t.look(ctx)
-		if err != nil {
-			return nil, 0, err
-		}
-		report := empty(seen)
-		if seen.head != nil {
-			report, err = t.file.judge(ctx, seen)
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		if !report.OK() && !sure {
+		seen, report, err := t.judge(ctx)
+		switch {
+		case errors.Is(err, verify.ErrMoved): // adopted, or begun, while it was read
+			queue.Pause(ctx, t.sess)
+			if queue.Over(ctx, t.sess) {
+				return p, err
+			}
+			continue
+		case err != nil:
+			return p, err
+		case !report.OK() && !sure:
+			sure = true
 			continue
 		}
-		t.worked, pause = true, rest
+		t.worked = true
+		p = passed{changed: seen.Changed, pause: rest, lags: len(report.Notes) > 0}
 		if !report.OK() {
-			pause = max(rest, share*time.Since(begun))
+			p.pause = max(rest, share*time.Since(begun))
 		}
-		return seen.changed, pause, t.tell(ctx, seen, report)
+		return p, t.tell(ctx, seen, report)
 	}
 }
 
-// sight is how far the file is committed, and when to look again.
-type sight struct {
-	receipt *verify.Receipt
-	head    *frame.Head // nil when there is none
-	changed <-chan zk.Event
-}
-
-// look reads what the volume knows, then head, and watches it.
-func (t *term) look(ctx context.Context) (s sight, err error) {
-	if t.LastCommit != nil {
-		if turn, offset, ok := t.LastCommit(); ok {
-			s.receipt = &verify.Receipt{Turn: turn, Offset: offset}
-		}
+// judge looks at head, then at the turns' nodes, then at the file.
+func (t *term) judge(ctx context.Context) (seen follow.Sight, report verify.Report, err error) {
+	if seen, err = follow.Watch(ctx, t.sess, t.Root, 0); err != nil {
+		return seen, report, err
 	}
-	for {
-		node, err := t.sess.Watch(ctx, headNode(t.Root))
-		if err == nil {
-			head, err := frame.ParseHead(node.Data)
-			s.head, s.changed = &head, node.Watch
-			return s, err
-		}
-		if !errors.Is(err, zk.ErrNoNode) {
-			return s, fmt.Errorf("read head: %w", err)
-		}
-		exists, made, err := t.sess.WatchFor(ctx, headNode(t.Root))
-		if err != nil {
-			return s, fmt.Errorf("look for head: %w", err)
-		}
-		if !exists {
-			s.changed = made
-			return s, nil
-		}
+	if seen.Head == nil {
+		report, err = t.file.judgeWithoutHead(ctx)
+	} else {
+		report, err = t.file.judge(ctx, seen)
 	}
-}
-
-// empty is the report on a fleet without a head: fine if nothing was ever committed.
-func empty(s sight) (r verify.Report) {
-	if s.receipt != nil && s.receipt.Turn > 0 {
-		r.FaultCount = 1
-		r.Findings = []verify.Finding{{
-			Kind: verify.Mismatch, Offset: s.receipt.Offset, Turn: s.receipt.Turn,
-			Text: fmt.Sprintf("ZooKeeper has no head for this fleet, but the fence beside the file says that turn %d was committed.", s.receipt.Turn),
-		}}
-	}
-	return r
+	return seen, report, err
 }
 
 // tell publishes what was found.
-func (t *term) tell(ctx context.Context, s sight, r verify.Report) error {
+func (t *term) tell(ctx context.Context, s follow.Sight, r verify.Report) error {
 	v := Verdict{Verdict: Fine, Records: r.Records, Faults: r.FaultCount}
-	if s.head != nil {
-		v.Turn, v.Offset = s.head.Turn, s.head.Offset
+	if s.Head != nil {
+		v.Turn, v.Offset = s.Head.Turn, s.Head.Offset
+	}
+	if r.OK() && len(r.Notes) > 0 {
+		v.Turn, v.Offset = r.Sound.Turn, r.Sound.End
 	}
 	if !r.OK() {
 		v.Verdict = Faults

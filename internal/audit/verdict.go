@@ -26,7 +26,7 @@ const (
 // Verdict is what the auditor says of the file, as it stands in ZooKeeper.
 type Verdict struct {
 	Verdict string          `json:"verdict"`
-	Turn    uint64          `json:"turn"`   // the last that was judged
+	Turn    uint64          `json:"turn"`   // the last that was judged, and is in the file
 	Offset  int64           `json:"offset"` // where that ends
 	Of      int64           `json:"of,omitempty"`
 	Records int64           `json:"records"`
@@ -104,7 +104,7 @@ func (t *term) publish(ctx context.Context, v Verdict) error {
 
 // write sends the transaction: that we lead, and the verdict at the version that we know.
 func (t *term) write(ctx context.Context, data []byte) error {
-	node := verdictNode(t.Root)
+	node := verdictNode(string(t.Root))
 	if t.version == unknown {
 		if err := t.learn(ctx); err != nil {
 			return err
@@ -123,7 +123,7 @@ func (t *term) write(ctx context.Context, data []byte) error {
 
 // learn reads the version of the verdict's node.
 func (t *term) learn(ctx context.Context) error {
-	node, err := t.sess.Get(ctx, verdictNode(t.Root))
+	node, err := t.sess.Get(ctx, verdictNode(string(t.Root)))
 	switch {
 	case err == nil:
 		t.version = node.Stat.Version

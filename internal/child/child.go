@@ -12,7 +12,8 @@
 //   - When we die, however that happens, the guard sees a pipe's end and kills the process
 //     group; the kernel kills the command itself (PR_SET_PDEATHSIG).
 //   - When we are stopped, or the machine was suspended, the guard kills the group as soon
-//     as the time that SafeFor gave is over, by a clock that counts suspend.
+//     as the time that Command.Safe gave is over, by a clock that counts suspend. It knows
+//     of that before the command begins.
 //   - The group's ID belongs to no other group as long as signals are sent to it: the
 //     guard leads the group, and is there or not yet reaped.
 //
@@ -47,12 +48,16 @@ type Command struct {
 	Env  []string
 	// Guard is the argv of a process of this same program that calls Guard.
 	Guard []string
+	// Safe tells for how long, from now, the command may run without our saying so again
+	// (Renew); nil means for ever.
+	Safe func() time.Duration
 }
 
 // Process is a command that was started. It ends with Kill or Release.
 type Process struct {
 	command int // its process ID
 	guard   int // and the guard's, which is the group's
+	safe    func() time.Duration
 	control *os.File
 	tty     *terminal
 
@@ -74,7 +79,7 @@ func Start(c Command) (*Process, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("%w: become the subreaper: %w", ErrUnguarded, err)
 	}
-	p := &Process{done: make(chan struct{}), gone: make(chan struct{})}
+	p := &Process{safe: c.Safe, done: make(chan struct{}), gone: make(chan struct{})}
 	started := make(chan error)
 	go func() { // ends when no child is left, or with the process
 		// The kernel takes the end of the thread that started the command for our end.
@@ -103,6 +108,9 @@ func (p *Process) start(c Command) (err error) {
 			p.tty.close()
 		}
 	}()
+	if p.safe != nil { // before anything runs: we may be stopped right after that
+		p.Renew()
+	}
 	sys := &syscall.SysProcAttr{Setpgid: true, Pgid: p.guard, Pdeathsig: syscall.SIGKILL}
 	p.tty = openTerminal()
 	if p.tty.wholly() {
@@ -150,16 +158,19 @@ func (p *Process) signal(sig syscall.Signal) {
 	}
 }
 
-// SafeFor has the guard kill the group when d is over, unless it is called again or
-// Release is.
-func (p *Process) SafeFor(d time.Duration) {
+// Renew asks Command.Safe again, and has the guard kill the group when the time that it
+// returns is over, unless Renew is called again or Release is.
+func (p *Process) Renew() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.until = max(1, bootTime()+d)
+	now := bootTime() // before we ask, for we may be stopped in between
+	left := p.safe()
+	p.until = max(1, now+left)
 	p.tell(p.until)
+	return left
 }
 
-// Overdue tells whether the time that SafeFor gave is over.
+// Overdue tells whether the time that Command.Safe gave is over.
 func (p *Process) Overdue() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -33,14 +33,20 @@ func TestMain(m *testing.M) {
 
 // run runs a script of the shell, and does what how says when a line comes.
 func run(how, script string) int {
+	safe := time.Hour
+	if how == "never renewed" {
+		safe = 300 * time.Millisecond
+	}
 	p, err := child.Start(child.Command{
 		Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: os.Environ(), Guard: []string{"guard"},
+		Safe: func() time.Duration { return safe },
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 98
 	}
-	if how == "wait" {
+	switch how {
+	case "wait", "never renewed":
 		<-p.Done()
 		p.Release()
 		return p.Code()
@@ -50,8 +56,9 @@ func run(how, script string) int {
 	case "kill":
 		p.Kill()
 	case "safe for a moment":
-		p.SafeFor(time.Hour)
-		p.SafeFor(50 * time.Millisecond)
+		p.Renew()
+		safe = 50 * time.Millisecond
+		p.Renew()
 	case "terminate":
 		p.Signal(syscall.SIGTERM)
 		<-p.Done()
@@ -224,6 +231,12 @@ func TestTheGroupDiesWhenItsTimeIsOver(t *testing.T) {
 	r.eventually("all are there", func() bool { return len(r.alive()) >= many })
 	fmt.Fprintln(r.orders)
 	r.ends(137)
+}
+
+// Whoever is stopped before its first Renew leaves nothing either: the guard was told
+// before the command began.
+func TestTheGroupDiesThoughItsTimeIsNeverRenewed(t *testing.T) {
+	start(t, "never renewed", "exec sleep 10").ends(137)
 }
 
 func TestNothingRunsUnguarded(t *testing.T) {

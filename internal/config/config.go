@@ -14,7 +14,7 @@
 //
 // A Config that Load returned needs no further checks. What Load cannot promise
 // is what only the use of a setting can show: that the servers answer, or that
-// the data file lies where flock can be trusted.
+// the data file lies on a volume that is fit for it.
 //
 // No secret can be given as a flag, a variable or a key, where `ps` and logs
 // would show it: only the path of a file that holds it. A Config never holds a
@@ -73,6 +73,9 @@ type Agent struct {
 type Data struct {
 	// File is the path as it was given, relative to the working directory.
 	File string `mapstructure:"data.file"`
+	// Volume is auto, or how the operator says that the file is to be written:
+	// plain, direct or sync.
+	Volume string `mapstructure:"data.volume"`
 }
 
 // Turn bounds one turn.
@@ -80,14 +83,12 @@ type Turn struct {
 	// MaxRecords is the most records in a turn.
 	MaxRecords int `mapstructure:"turn.max_records"`
 	// MaxBytes is the most bytes in a turn, newlines included. The largest
-	// record always fits.
+	// record always fits, and the whole turn into a node of ZooKeeper.
 	MaxBytes int `mapstructure:"turn.max_bytes"`
 	// Pace is how long the ticker rests between its turns; 0 is not at all.
 	Pace time.Duration `mapstructure:"turn.pace"`
 	// Lines is how many lines the ticker writes a turn, at most MaxRecords.
 	Lines int `mapstructure:"turn.lines"`
-	// FenceTimeout is how long a holder waits for another process's flock.
-	FenceTimeout time.Duration `mapstructure:"turn.fence_timeout"`
 }
 
 // Log is what is logged, and how.

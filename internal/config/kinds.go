@@ -85,9 +85,9 @@ func count(lo, hi int) kind {
 	}}
 }
 
-// size is an int of lo to hi bytes.
-func size(lo, hi int) kind {
-	rule := fmt.Sprintf("%d to %dMiB", lo, hi>>20)
+// size is an int of lo to hi bytes. why says what a larger one would break.
+func size(lo, hi int, why string) kind {
+	rule := fmt.Sprintf("%d to %dKiB", lo, hi>>10)
 	return kind{"size", rule, func(text string) (any, *problem) {
 		digits, unit := text, 1
 		if s, ok := strings.CutSuffix(text, "KiB"); ok {
@@ -97,11 +97,13 @@ func size(lo, hi int) kind {
 		}
 		n, err := strconv.Atoi(digits) // on overflow the nearest int, so out of bounds
 		if err != nil && !errors.Is(err, strconv.ErrRange) {
-			return nil, &problem{"not a size", "write bytes, or KiB or MiB: 1048576 or 1MiB, " + rule}
+			return nil, &problem{"not a size", "write bytes, or KiB: 131072 or 128KiB, " + rule}
 		}
-		// By division, so that no product overflows.
-		if n > hi/unit || n < 0 || n*unit < lo {
-			return nil, outside(n <= hi/unit, rule)
+		if n > hi/unit { // by division, so that no product overflows
+			return nil, &problem{"too large: " + why, "choose " + rule}
+		}
+		if n < 0 || n*unit < lo {
+			return nil, outside(true, rule)
 		}
 		return n * unit, nil
 	}}

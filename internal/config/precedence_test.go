@@ -21,10 +21,9 @@ func TestDefaultsAreAValidConfig(t *testing.T) {
 			ConnectTimeout: 8 * time.Second,
 		},
 		Fleet: "default",
-		Data:  Data{File: "data.txt"},
+		Data:  Data{File: "data.txt", Volume: "auto"},
 		Turn: Turn{
-			MaxRecords: 1000, MaxBytes: 1 << 20, Pace: 500 * time.Millisecond,
-			Lines: 3, FenceTimeout: 10 * time.Second,
+			MaxRecords: 10_000, MaxBytes: 65537, Pace: 500 * time.Millisecond, Lines: 3,
 		},
 		Log: Log{Level: "info", Format: "auto"},
 	}
@@ -64,8 +63,8 @@ func TestEverySettingIsReachedFromEveryPlace(t *testing.T) {
 		"zookeeper.servers": "a:1,b:2", "zookeeper.session_timeout": "7s", "zookeeper.connect_timeout": "9s",
 		"zookeeper.tls.ca_file": cert, "zookeeper.tls.cert_file": cert, "zookeeper.tls.key_file": key,
 		"zookeeper.tls.server_name": "zk", "zookeeper.digest_file": write(t, "digest", "user:password\n", 0o600),
-		"fleet.name": "blue", "fleet.audit": "true", "agent.name": "agent-7", "data.file": "/data/x",
-		"turn.max_records": "50", "turn.max_bytes": "2MiB", "turn.pace": "0", "turn.lines": "9", "turn.fence_timeout": "1s",
+		"fleet.name": "blue", "fleet.audit": "true", "agent.name": "agent-7", "data.file": "/data/x", "data.volume": "sync",
+		"turn.max_records": "50", "turn.max_bytes": "128KiB", "turn.pace": "0", "turn.lines": "9",
 		"log.level": "warn", "log.format": "json",
 	}
 	var args, env []string

@@ -29,11 +29,12 @@ func (s Setting) Rule() string { return s.kind.rule }
 // Settings returns every setting, in the order of the sample file.
 func Settings() []Setting { return slices.Clone(settings) }
 
-// The largest record and its newline must fit into a turn, and a turn into a frame:
-// these are frame.MaxRecord+1 and frame.MaxBytes, which this package may not import.
+// The largest record and its newline must fit into a turn: the least is
+// frame.MaxRecord+1, which this package may not import. The most is far below what
+// ZooKeeper takes in one packet, for a turn travels through it.
 const (
 	minTurnBytes = 64<<10 + 1
-	maxTurnBytes = 16 << 20
+	maxTurnBytes = 256 << 10
 )
 
 var settings = []Setting{
@@ -61,16 +62,16 @@ var settings = []Setting{
 		"this agent's `name`", agentName()},
 	{"data.file", "data", "data.txt",
 		"the shared `file`", dataFile()},
-	{"turn.max_records", "max-records", "1000",
+	{"data.volume", "volume", "auto",
+		"how the file's volume is written: auto (by its kind; refused when it is not known to work), plain, direct or sync", oneOf("auto", "plain", "direct", "sync")},
+	{"turn.max_records", "max-records", "10000",
 		"the most records in a turn", count(1, 100_000)},
-	{"turn.max_bytes", "max-bytes", "1MiB",
-		"the most bytes in a turn, newlines included", size(minTurnBytes, maxTurnBytes)},
+	{"turn.max_bytes", "max-bytes", "65537",
+		"the most bytes in a turn, newlines included", size(minTurnBytes, maxTurnBytes, "a turn travels through ZooKeeper")},
 	{"turn.pace", "pace", "500ms",
 		"how long the ticker rests between its turns", duration(0, time.Hour)},
 	{"turn.lines", "lines", "3",
 		"how many lines the ticker writes a turn, at most turn.max_records", count(1, 100_000)},
-	{"turn.fence_timeout", "fence-timeout", "10s",
-		"how long to wait for another process that has the file's fence", duration(100*time.Millisecond, 5*time.Minute)},
 	{"log.level", "log-level", "info",
 		"the least `level` that is logged", oneOf("debug", "info", "warn", "error")},
 	{"log.format", "log-format", "auto",

@@ -7,26 +7,30 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-zookeeper/zk"
+	"go.uber.org/zap"
+
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // Somebody moved head under the holder's feet. The commit is refused, and the fleet
 // goes on: no place may be left at the front by an agent that believes it lost it.
 func TestACommitOntoAMovedHeadIsRefusedAndGivesThePlaceUp(t *testing.T) {
 	t.Parallel()
-	for name, before := range map[string]string{"no head yet": "", "a head": "before"} {
+	for name, before := range map[string]string{"at once": "", "after a turn": "before"} {
 		t.Run(name, func(t *testing.T) {
 			f := newFleet(t)
+			f.setHead("first")
 			if before != "" {
-				f.setHead(before)
+				f.commit(f.member("b").hold(), before, false)
 			}
 			a, b := f.member("a"), f.member("b")
 			hold := a.hold()
 			waits := b.waits(b.join())
 			f.setHead("meddled")
-			next, err := hold.Commit(background(t), []byte("stale"), true)
+			next, err := tryCommit(t, hold, "stale", true)
 			is(t, "commit", err, filelock.ErrLost)
 			if next != nil || errors.Is(err, filelock.ErrUnknown) {
 				t.Errorf("next %v, err %v", next, err)
@@ -34,7 +38,7 @@ func TestACommitOntoAMovedHeadIsRefusedAndGivesThePlaceUp(t *testing.T) {
 			f.wantHead("meddled")
 			select {
 			case got := <-waits:
-				if got.err != nil || string(got.hold.Head()) != "meddled" {
+				if got.err != nil || labelOf(got.hold) != "meddled" {
 					t.Errorf("the next: %v", got.err)
 				}
 			case <-time.After(patience):
@@ -66,15 +70,12 @@ func TestACommitWhoseAnswerIsLostIsSettled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t)
-			f.setHead("before")
-			m := f.member("a")
-			hold := m.hold()
+			f, m, hold := newHolder(t)
 			multis := lose(m)
-			_, err := hold.Commit(background(t), []byte("committed"), true)
+			_, err := tryCommit(t, hold, "committed", true)
 			is(t, "commit", err, filelock.ErrUnknown)
-			if errors.Is(err, filelock.ErrLost) || hold.Err() == nil {
-				t.Errorf("commit: %v; hold: %v", err, hold.Err())
+			if errors.Is(err, filelock.ErrLost) {
+				t.Errorf("commit: %v", err)
 			}
 			if n := multis.Load(); n != 2 {
 				t.Errorf("the transaction was sent %d times", n)
@@ -83,8 +84,8 @@ func TestACommitWhoseAnswerIsLostIsSettled(t *testing.T) {
 			s := settler(f, m)
 			for range 2 { // settling is for repeating
 				head, err := s.Settle(background(t), hold)
-				if err != nil || string(head) != "committed" {
-					t.Fatalf("settled: %q, %v", head, err)
+				if err != nil || head.Agent != "committed" {
+					t.Fatalf("settled: %q, %v", head.Agent, err)
 				}
 			}
 			if got := f.head().Stat.Version; got != version || got != 1 {
@@ -96,27 +97,25 @@ func TestACommitWhoseAnswerIsLostIsSettled(t *testing.T) {
 	}
 }
 
-func TestTheFirstCommitOfAllWhoseAnswerIsLost(t *testing.T) {
+func TestABeginningWhoseAnswerIsLost(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	m := f.member("a")
 	hold := m.hold()
 	lose(m)
-	is(t, "publish", hold.Publish(background(t), []byte("made")), filelock.ErrUnknown)
+	is(t, "begin", begin(t, hold, "made"), filelock.ErrUnknown)
 	f.wantHead("made")
+	f.wantTurns(0)
 	hold.Release()
 	f.wantAgents("")
-	if got := m.hold(); string(got.Head()) != "made" {
-		t.Errorf("head %q", got.Head())
+	if got := m.hold(); labelOf(got) != "made" {
+		t.Errorf("head %q", labelOf(got))
 	}
 }
 
 func TestACommitThatNeverReachedTheServerIsSentAgain(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.setHead("before")
-	m := f.member("a")
-	hold := m.hold()
+	f, m, hold := newHolder(t)
 	var sent [][]byte
 	m.proxy.OnRequest(func(p []byte) bool {
 		if !zktest.IsMulti(p) {
@@ -140,38 +139,104 @@ func TestACommitThatNeverReachedTheServerIsSentAgain(t *testing.T) {
 	}
 	f.wantAgents("a")
 	m.proxy.OnRequest(nil)
-	f.commit(m.wait(next), "and again", false)
+	f.commit(m.wait(next), "again", false)
 }
 
-// The server never got it, the caller's time is up, and somebody settles: whatever
-// still lies about of the transaction must not happen afterwards.
+// handing tells of each transaction that is about to be handed to the session.
+type handing struct {
+	filelock.Session
+	multis chan struct{}
+}
+
+func (h handing) Multi(ctx context.Context, ops ...any) ([]zk.MultiResponse, error) {
+	h.multis <- struct{}{}
+	return h.Session.Multi(ctx, ops...)
+}
+
+// handing is a member with the turn, and tells of its transactions from then on.
+func (f *fleet) handing(name string) (*member, *filelock.Hold, <-chan struct{}) {
+	f.t.Helper()
+	m := f.member(name)
+	h := handing{m.sess, make(chan struct{}, 9)}
+	m.Queue = filelock.New(h, f.root, filelock.Member{Agent: name, Host: "test"}, nil, zap.NewNop())
+	return m, m.hold(), h.multis
+}
+
+// The server has not got it yet, and somebody settles: when it comes it must not happen.
 func TestACommitThatIsSettledAsNotCommittedNeverHappens(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	f.setHead("before")
-	m := f.member("a")
-	hold := m.hold()
+	m, hold, handed := f.handing("a")
 	m.proxy.Refuse(true) // it stays in the library's queue
-	ctx, stop := context.WithCancel(background(t))
 	sent := make(chan error, 1)
 	go func() {
-		_, err := hold.Commit(ctx, []byte("late"), true)
+		_, err := tryCommit(t, hold, "late", true)
 		sent <- err
 	}()
-	stop()
-	is(t, "commit", <-sent, filelock.ErrUnknown)
+	<-handed
 	again := f.member("again")
 	head, err := again.Settle(background(t), hold)
-	if err != nil || string(head) != "before" {
-		t.Fatalf("settled: %q, %v", head, err)
+	if err != nil || head.Agent != "before" {
+		t.Fatalf("settled: %q, %v", head.Agent, err)
 	}
-	f.commit(again.hold(), "another's", false)
+	f.commit(again.hold(), "anothers", false)
 	m.proxy.Refuse(false)
+	if err := <-sent; !errors.Is(err, filelock.ErrLost) && !errors.Is(err, filelock.ErrUnknown) {
+		t.Errorf("commit: %v", err)
+	}
 	if err := m.sess.Sync(background(t), "/"); err != nil { // behind the late transaction
 		t.Fatal(err)
 	}
-	f.wantHead("another's")
+	f.wantHead("anothers")
+	f.wantTurns(1)
 	f.wantAgents("")
+}
+
+// Who is told to stop and gets no answer discards the session, as package fleet does.
+func TestACommitWithoutAnAnswerEndsWithItsSession(t *testing.T) {
+	t.Parallel()
+	for name, wrong := range map[string]func(*zktest.Proxy){
+		"silent":       func(p *zktest.Proxy) { p.Silence(true) },
+		"disconnected": func(p *zktest.Proxy) { p.Refuse(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t)
+			f.setHead("before")
+			m, hold, handed := f.handing("a")
+			wrong(m.proxy)
+			ctx, stop := context.WithCancel(background(t))
+			sent := make(chan error, 1)
+			go func() {
+				_, err := hold.Commit(ctx, filelock.Commit{Turn: turn(hold, "late"), Again: true})
+				sent <- err
+			}()
+			<-handed
+			stop()
+			m.sess.Discard("told to stop")
+			select {
+			case err := <-sent:
+				is(t, "commit", err, filelock.ErrUnknown)
+			case <-time.After(patience):
+				t.Fatal("the commit outlasts its session")
+			}
+		})
+	}
+}
+
+// What is not to be begun is not begun.
+func TestACommitWhoseContextHasEndedIsNotSent(t *testing.T) {
+	t.Parallel()
+	_, m, hold := newHolder(t)
+	multis := m.counts()
+	ctx, stop := context.WithCancel(background(t))
+	stop()
+	_, err := hold.Commit(ctx, filelock.Commit{Turn: turn(hold, "late")})
+	is(t, "commit", err, context.Canceled)
+	if n := multis.Load(); n != 0 {
+		t.Errorf("sent %d times", n)
+	}
 }
 
 func TestASessionThatExpiresDuringTheCommitIsSettledByTheNext(t *testing.T) {
@@ -193,24 +258,23 @@ func TestASessionThatExpiresDuringTheCommitIsSettledByTheNext(t *testing.T) {
 				}
 				return true
 			})
-			_, err := hold.Commit(context.Background(), []byte("committed"), true)
+			_, err := hold.Commit(context.Background(), filelock.Commit{Turn: turn(hold, "committed"), Again: true})
 			is(t, "commit", err, filelock.ErrUnknown)
 			is(t, "the session", m.sess.Err(), session.ErrExpired)
-			is(t, "the hold", hold.Context().Err(), context.Canceled)
 			again := f.member("again")
 			head, err := again.Settle(background(t), hold)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if committed := string(head) == "committed"; committed != reaches {
-				t.Errorf("settled: head %q", head)
+			if committed := head.Agent == "committed"; committed != reaches {
+				t.Errorf("settled: head %q", head.Agent)
 			}
 			for _, e := range f.queue() {
 				t.Errorf("in the queue: %+v", e)
 			}
 			m.proxy.OnRequest(nil)
 			m.proxy.HalfOpen(false)
-			f.wantHead(string(head))
+			f.wantHead(head.Agent)
 			f.commit(again.hold(), "next", false)
 		})
 	}
@@ -220,10 +284,7 @@ func TestASessionThatExpiresDuringTheCommitIsSettledByTheNext(t *testing.T) {
 // eviction cannot be told from the refusal that follows.
 func TestARefusalAfterALostAnswerProvesNothing(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	f.setHead("before")
-	m := f.member("a")
-	hold := m.hold()
+	f, m, hold := newHolder(t)
 	place := f.placeOf("a")
 	var n atomic.Int32
 	m.proxy.OnRequest(func(p []byte) bool {
@@ -235,10 +296,10 @@ func TestARefusalAfterALostAnswerProvesNothing(t *testing.T) {
 		}
 		return true
 	})
-	_, err := hold.Commit(background(t), []byte("fenced"), false)
+	_, err := tryCommit(t, hold, "fenced", false)
 	is(t, "commit", err, filelock.ErrUnknown)
 	head, err := m.Settle(background(t), hold)
-	if err != nil || string(head) != "before" {
-		t.Errorf("settled: %q, %v", head, err)
+	if err != nil || head.Agent != "before" {
+		t.Errorf("settled: %q, %v", head.Agent, err)
 	}
 }

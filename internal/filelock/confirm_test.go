@@ -42,3 +42,42 @@ func TestConfirmIsNotContentWithARead(t *testing.T) {
 		t.Errorf("confirmed by a read: %v", err)
 	}
 }
+
+// behind is a session whose reads of head are from the past until a quorum is asked.
+type behind struct {
+	filelock.Session
+	head  string
+	past  session.Node
+	asked bool
+}
+
+func (b *behind) Multi(ctx context.Context, ops ...any) ([]zk.MultiResponse, error) {
+	b.asked = true
+	return b.Session.Multi(ctx, ops...)
+}
+
+func (b *behind) Get(ctx context.Context, path string) (session.Node, error) {
+	if path == b.head && !b.asked {
+		return b.past, nil
+	}
+	return b.Session.Get(ctx, path)
+}
+
+// The place may have been removed by another session, or the answer of ours may have come
+// from another server than head will.
+func TestSettleAsksAQuorumBeforeItReadsHead(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.setHead("before")
+	past := f.head()
+	m := f.member("a")
+	hold := m.hold()
+	lose(m)
+	_, err := tryCommit(t, hold, "committed", true)
+	is(t, "commit", err, filelock.ErrUnknown)
+	m.proxy.OnRequest(nil)
+	queue := filelock.New(&behind{Session: m.sess, head: f.root.Head(), past: past}, f.root, filelock.Member{Agent: "a"}, nil, nil)
+	if head, err := queue.Settle(background(t), hold); err != nil || head.Agent != "committed" {
+		t.Errorf("settled: %q, %v", head.Agent, err)
+	}
+}

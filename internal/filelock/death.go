@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-zookeeper/zk"
 
+	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/session"
 )
 
@@ -19,11 +20,11 @@ func (q *Queue) bury(ctx context.Context, place string, node session.Node, m Mem
 		// As long as its place is there, so is its session, and the name cannot have
 		// become another's: both go, or neither.
 		_, err = q.sess.Multi(ctx,
-			&zk.DeleteRequest{Path: path.Join(q.root.Queue(), place), Version: -1},
+			&zk.DeleteRequest{Path: path.Join(q.line.Dir, place), Version: -1},
 			&zk.DeleteRequest{Path: name, Version: -1})
 		if err == nil {
 			return nil
 		}
 	}
-	return Evict(ctx, q.sess, q.root, place)
+	return queue.Evict(ctx, q.sess, q.line.Dir, place)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"path"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +13,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // lives is what is known of who died, as the test will have it.
@@ -99,15 +98,13 @@ func TestADeadHoldersPlaceIsRemovedAtOnce(t *testing.T) {
 	hold := a.hold()
 	waits := b.waits(b.join())
 	l.end("a")
-	if got := f.get(waits); got.err != nil || string(got.hold.Head()) != "before" {
-		t.Errorf("the next: %v", got.err)
-	}
+	f.wantHold(waits, "before")
 	f.wantAgents("b")
 	if f.isIn("a") || !f.isIn("b") {
 		t.Errorf("in the fleet: a %v, b %v", f.isIn("a"), f.isIn("b"))
 	}
 	// It lives after all. That does no harm.
-	_, err := hold.Commit(background(t), []byte("late"), true)
+	_, err := tryCommit(t, hold, "late", true)
 	is(t, "commit after the eviction", err, filelock.ErrLost)
 	f.wantHead("before")
 	if err := a.sess.Err(); err != nil {
@@ -127,9 +124,7 @@ func TestSeveralDeadAtOnce(t *testing.T) {
 	for _, name := range []string{"a", "c", "b"} {
 		l.end(name)
 	}
-	if got := f.get(waits); got.err != nil {
-		t.Error(got.err)
-	}
+	f.wantHold(waits, "")
 	f.wantAgents("d")
 }
 
@@ -145,13 +140,9 @@ func TestADeadWaiterIsRemovedAndNobodyElse(t *testing.T) {
 	l.end("b")
 	eventually(t, "c asks about a", func() bool { return l.askedAbout("a") > 0 })
 	f.wantAgents("a c")
-	if hold.Err() != nil {
-		t.Errorf("the holder: %v", hold.Err())
-	}
+	is(t, "the holder", hold.Confirm(), nil)
 	f.commit(hold, "one", false)
-	if got := f.get(waits); got.err != nil || string(got.hold.Head()) != "one" {
-		t.Errorf("then: %v", got.err)
-	}
+	f.wantHold(waits, "one")
 }
 
 func TestOnlyMembersOfOurMachineAreAskedAbout(t *testing.T) {
@@ -176,9 +167,7 @@ func TestOnlyMembersOfOurMachineAreAskedAbout(t *testing.T) {
 			b := f.mortal("b", l)
 			waits := b.waits(b.join())
 			f.evict(place)
-			if got := f.get(waits); got.err != nil {
-				t.Error(got.err)
-			}
+			f.wantHold(waits, "")
 			if l.askedAbout("a") > 0 || l.askedAbout("") > 0 {
 				t.Error("it was asked about")
 			}
@@ -196,19 +185,10 @@ func TestAMemberOfNoMachineAsksAboutNobody(t *testing.T) {
 	b := f.as(filelock.Member{Agent: "b", Life: "b"}, l)
 	waits := b.waits(b.join())
 	f.commit(hold, "one", false)
-	if got := f.get(waits); got.err != nil || l.askedAbout("a") > 0 {
-		t.Errorf("%v, asked %d times", got.err, l.askedAbout("a"))
+	f.wantHold(waits, "one")
+	if n := l.askedAbout("a"); n > 0 {
+		t.Errorf("asked %d times", n)
 	}
-}
-
-// plantCard makes a place by hand.
-func (f *fleet) plantCard(name, card string, flags int32) string {
-	f.t.Helper()
-	got, err := f.sess.Create(background(f.t), f.root.Queue()+"/"+name, []byte(card), flags)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return path.Base(got)
 }
 
 // The dead one's name is another's by now, in another session: it stays.
@@ -222,9 +202,7 @@ func TestANameThatIsAnothersStays(t *testing.T) {
 	other.enter()
 	waits := b.waits(b.join())
 	l.end("a")
-	if got := f.get(waits); got.err != nil {
-		t.Error(got.err)
-	}
+	f.wantHold(waits, "")
 	f.wantAgents("b")
 	if !f.isIn("a") {
 		t.Error("the name of another was removed")
@@ -252,9 +230,7 @@ func TestANameThatBecomesAnothersMeanwhileStays(t *testing.T) {
 		return true
 	})
 	l.end("a")
-	if got := f.get(waits); got.err != nil {
-		t.Error(got.err)
-	}
+	f.wantHold(waits, "")
 	f.wantAgents("b")
 	if !f.isIn("a") {
 		t.Error("the name of another was removed")
@@ -285,9 +261,7 @@ func TestACommitThatOvertakesTheEvictionCounts(t *testing.T) {
 				return true
 			})
 			l.end("a")
-			if got := f.get(waits); got.err != nil || string(got.hold.Head()) != "committed" {
-				t.Errorf("the next: %v", got.err)
-			}
+			f.wantHold(waits, "committed")
 			f.wantAgents("b")
 		})
 	}
@@ -310,14 +284,14 @@ func TestACommitThatComesAfterTheEvictionNeverCounts(t *testing.T) {
 	})
 	sent := make(chan error, 1)
 	go func() {
-		_, err := hold.Commit(background(t), []byte("late"), false)
+		_, err := tryCommit(t, hold, "late", false)
 		sent <- err
 	}()
 	l.end("a")
 	got := f.get(waits)
 	close(evicted)
 	is(t, "the late commit", <-sent, filelock.ErrLost)
-	if got.err != nil || string(got.hold.Head()) != "before" {
+	if got.err != nil || labelOf(got.hold) != "before" {
 		t.Errorf("the next: %v", got.err)
 	}
 	f.wantHead("before")
@@ -332,25 +306,19 @@ func TestAPlaceThatCannotBeRemovedIsWaitedFor(t *testing.T) {
 	card := fmt.Sprintf(`{"agent":"a","boot_id":%q,"life":"a"}`, boot)
 	place := f.plantCard(id("0")+nth(0), card, 0)
 	f.member("x").join().Leave() // so that b's sequence is not the first
-	inside := f.root.Queue() + "/" + place + "/inside"
+	inside := f.root.Queue(1) + "/" + place + "/inside"
 	if _, err := f.sess.Create(background(t), inside, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	b := f.mortal("b", l)
 	waits := b.waits(b.join())
 	eventually(t, "b says so", func() bool { return b.log.FilterMessageSnippet("cannot be removed").Len() > 0 })
-	select {
-	case got := <-waits:
-		t.Fatalf("did not wait: %v", got.err)
-	default:
-	}
+	f.wantWaiting(waits)
 	if err := f.sess.Delete(background(t), inside); err != nil {
 		t.Fatal(err)
 	}
 	f.evict(place)
-	if got := f.get(waits); got.err != nil {
-		t.Error(got.err)
-	}
+	f.wantHold(waits, "")
 	if n := b.log.FilterMessageSnippet("has died").Len(); n != 1 {
 		t.Errorf("tried %d times", n)
 	}
@@ -366,9 +334,10 @@ func TestBuryingEndsWithTheWait(t *testing.T) {
 	a.hold()
 	ctx, stop := context.WithTimeout(background(t), time.Hour)
 	defer stop()
+	place := b.join()
 	seen := b.sees(4)
-	waits := b.waiting(ctx, b.join())
-	b.settledIn(seen)
+	waits := b.waiting(ctx, place)
+	b.settledIn(seen, 2)
 	b.proxy.HalfOpen(true)
 	l.end("a")
 	eventually(t, "b buries", func() bool { return b.log.FilterMessageSnippet("has died").Len() > 0 })

@@ -3,30 +3,25 @@ package filelock_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-zookeeper/zk"
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
+	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
-// Many tests here wait for a session to expire: they may do so together.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := flag.Set("test.parallel", "12"); err != nil {
-		panic(err)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { zktest.Together(m) }
 
 // patience is for what should happen soon, on a busy machine too.
 const patience = 10 * time.Second
@@ -55,6 +50,9 @@ func newFleetAt(t testing.TB, addr string) *fleet {
 	if err := filelock.Ensure(background(t), f.sess, f.root); err != nil {
 		t.Fatalf("ensure: %v", err)
 	}
+	if err := queue.Ensure(background(t), f.sess, f.root.Queue(1)); err != nil { // to plant nodes in
+		t.Fatal(err)
+	}
 	return f
 }
 
@@ -73,7 +71,7 @@ func (f *fleet) dial(addr string, timeout time.Duration) *session.Session {
 // queue is the queue as the onlooker sees it now.
 func (f *fleet) queue() []filelock.Entry {
 	f.t.Helper()
-	if err := f.sess.Sync(background(f.t), f.root.Queue()); err != nil {
+	if err := f.sess.Sync(background(f.t), f.root.Queue(1)); err != nil {
 		f.t.Fatalf("sync: %v", err)
 	}
 	entries, err := filelock.Look(background(f.t), f.sess, f.root)
@@ -100,34 +98,101 @@ func (f *fleet) wantAgents(want string) {
 	}
 }
 
-func (f *fleet) head() session.Node {
+func (f *fleet) node(path string) session.Node {
 	f.t.Helper()
-	node, err := f.sess.Get(background(f.t), f.root.Head())
+	if err := f.sess.Sync(background(f.t), path); err != nil {
+		f.t.Fatal(err)
+	}
+	node, err := f.sess.Get(background(f.t), path)
 	if err != nil && !errors.Is(err, zk.ErrNoNode) {
-		f.t.Fatalf("head: %v", err)
+		f.t.Fatalf("%s: %v", path, err)
 	}
 	return node
 }
 
+func (f *fleet) head() session.Node { return f.node(f.root.Head()) }
+
+// wantHead wants that head was made by the commit with that label; "" means no head.
 func (f *fleet) wantHead(want string) {
 	f.t.Helper()
-	if err := f.sess.Sync(background(f.t), f.root.Head()); err != nil {
-		f.t.Fatal(err)
+	got := ""
+	if node := f.head(); len(node.Data) > 0 {
+		head, err := frame.ParseHead(node.Data)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		got = head.Agent
 	}
-	if got := string(f.head().Data); got != want {
+	if got != want {
 		f.t.Errorf("head is %q, want %q", got, want)
 	}
 }
 
+var incarnation = frame.Incarnation{ID: uuid.MustParse("5f0c2e3a-0000-4000-8000-000000000001"), From: 1}
+
+var run = uuid.MustParse("0d9b6d5a-0000-4000-8000-000000000002")
+
+func beginning(label string) frame.Head {
+	return frame.Begin(incarnation, 0, nil, label, time.Now())
+}
+
 // setHead is somebody who meddles.
-func (f *fleet) setHead(data string) {
+func (f *fleet) setHead(label string) {
 	f.t.Helper()
-	op := any(&zk.SetDataRequest{Path: f.root.Head(), Data: []byte(data), Version: -1})
+	data := beginning(label).Encode()
+	op := any(&zk.SetDataRequest{Path: f.root.Head(), Data: data, Version: -1})
 	if stat := f.head().Stat; stat == nil || stat.Mzxid == 0 {
-		op = &zk.CreateRequest{Path: f.root.Head(), Data: []byte(data), Acl: f.sess.ACL()}
+		op = &zk.CreateRequest{Path: f.root.Head(), Data: data, Acl: f.sess.ACL()}
 	}
 	if _, err := f.sess.Multi(background(f.t), op); err != nil {
 		f.t.Fatal(err)
+	}
+}
+
+// labelOf is what a hold's head says: the label of the last commit, "" when there is none.
+func labelOf(h *filelock.Hold) string {
+	head, _ := h.Head()
+	return head.Agent
+}
+
+// turn is the hold's next turn, of one record: its label.
+func turn(h *filelock.Hold, label string) frame.Turn {
+	head, _ := h.Head()
+	return head.Next(frame.Header{Token: h.Token(), Agent: label, At: time.Now()}, run, [][]byte{[]byte(label)})
+}
+
+// tryCommit commits a turn with that label.
+func tryCommit(t testing.TB, h *filelock.Hold, label string, again bool) (*filelock.Place, error) {
+	t.Helper()
+	return h.Commit(background(t), filelock.Commit{Turn: turn(h, label), Again: again})
+}
+
+// begin makes head, and the node of the turn 0.
+func begin(t testing.TB, h *filelock.Hold, label string) error {
+	t.Helper()
+	return h.Begin(background(t), beginning(label), frame.First(incarnation, run))
+}
+
+// turns lists the nodes of turns/ by number.
+func (f *fleet) turns() (numbers []uint64) {
+	f.t.Helper()
+	if err := f.sess.Sync(background(f.t), f.root.Turns()); err != nil {
+		f.t.Fatal(err)
+	}
+	names, err := filelock.ListTurns(background(f.t), f.sess, f.root)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, name := range names {
+		numbers = append(numbers, name.Number)
+	}
+	return numbers
+}
+
+func (f *fleet) wantTurns(want ...uint64) {
+	f.t.Helper()
+	if got := f.turns(); !slices.Equal(got, want) {
+		f.t.Errorf("in turns/: %v, want %v", got, want)
 	}
 }
 
@@ -141,7 +206,12 @@ func (f *fleet) evict(place string) {
 // plant makes a node in the queue by hand.
 func (f *fleet) plant(name string, flags int32) string {
 	f.t.Helper()
-	got, err := f.sess.Create(background(f.t), f.root.Queue()+"/"+name, []byte("planted"), flags)
+	return f.plantCard(name, "planted", flags)
+}
+
+func (f *fleet) plantCard(name, card string, flags int32) string {
+	f.t.Helper()
+	got, err := f.sess.Create(background(f.t), f.root.Queue(1)+"/"+name, []byte(card), flags)
 	if err != nil {
 		f.t.Fatalf("plant %q: %v", name, err)
 	}
@@ -176,17 +246,6 @@ func is(t testing.TB, what string, err, want error) {
 	}
 }
 
-// done is closed when ctx is, with a cause that must be want.
-func ends(t testing.TB, ctx context.Context, want error) {
-	t.Helper()
-	select {
-	case <-ctx.Done():
-		is(t, "the context's cause", context.Cause(ctx), want)
-	case <-time.After(patience):
-		t.Fatal("the context does not end")
-	}
-}
-
 // id is a name's first part that no agent of ours has.
 func id(letter string) string { return strings.Repeat(letter, 32) }
 
@@ -196,7 +255,7 @@ func nth(seq int) string { return fmt.Sprintf("-%010d", seq) }
 func (f *fleet) touch(place string) {
 	f.t.Helper()
 	_, err := f.sess.Multi(background(f.t), &zk.SetDataRequest{
-		Path: f.root.Queue() + "/" + place, Data: []byte(`{"agent":"a"}`), Version: -1,
+		Path: f.root.Queue(1) + "/" + place, Data: []byte(`{"agent":"a"}`), Version: -1,
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -2,13 +2,14 @@ package filelock
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 
 	"github.com/go-zookeeper/zk"
 
+	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/session"
 )
@@ -17,80 +18,48 @@ import (
 // until it commits, releases or loses it.
 type Hold struct {
 	place *Place
-	head  []byte
+	head  frame.Head
 	at    int32 // head's version; noHead when there is none
 
 	nextID string // of the place that the commit takes, to be found again
-
-	ctx context.Context
-	end context.CancelCauseFunc
 }
 
 const noHead = -1
 
-// take makes the place a hold. It reads head, and then makes sure that our place is
-// still there and that the fleet is not halted: both are watched, and what happened
-// before head was read has been told when its answer comes.
-func (p *Place) take(ctx context.Context) (*Hold, error) {
-	q := p.queue
-	hold := &Hold{place: p, at: noHead}
-	switch head, err := q.sess.Get(ctx, q.root.Head()); {
-	case err == nil:
-		hold.head, hold.at = head.Data, head.Stat.Version
-	case !errors.Is(err, zk.ErrNoNode):
-		return nil, fmt.Errorf("read head: %w", err)
-	}
-	if err := p.Recheck(ctx); err != nil {
-		return nil, err
-	}
-	if err := q.checkHalt(ctx); err != nil {
-		return nil, err
-	}
-	hold.ctx, hold.end = p.Guard()
-	return hold, nil
-}
+// half of what ZooKeeper's counters hold: before it is used, the fleet moves on to new
+// ones. A variable, so that a test need not commit a thousand million turns.
+var half int32 = math.MaxInt32 / 2
+
+// mostDrops is how many turn nodes one commit deletes at most.
+const mostDrops = 64
 
 // follows tells whether head was committed by the holder of token. If that was the
 // place just before ours, it is our turn, and head is the newest: it could only
 // commit when nobody was before it, and nobody can after it but us. That needs no
 // second list, and no trust in the server that we read from being up to date.
-func (h *Hold) follows(token uint64) bool { return names(h.head, token) }
-
-// names tells whether head was committed by the holder of token.
-func names(head []byte, token uint64) bool {
-	var committer struct {
-		Token string `json:"token"`
-	}
-	if json.Unmarshal(head, &committer) != nil {
-		return false
-	}
-	return committer.Token == fmt.Sprintf("0x%x", token)
+func (h *Hold) follows(token uint64) bool {
+	return h.at != noHead && h.head.Token == frame.Token(token)
 }
-
-// Context is done when the turn is over or lost; context.Cause tells which:
-// ErrLost, or the session's end.
-func (h *Hold) Context() context.Context { return h.ctx }
 
 // Token is the fencing token: the place's creation zxid, higher than that of
 // every earlier turn.
-func (h *Hold) Token() uint64 { return h.place.Token() }
+func (h *Hold) Token() frame.Token { return frame.Token(h.place.Token()) }
 
-// Head is head's data as it was committed last, nil when there is no head.
-func (h *Hold) Head() []byte { return h.head }
+// Head is head as it was committed last; ok is false when there is none.
+func (h *Hold) Head() (head frame.Head, ok bool) { return h.head, h.at != noHead }
 
-// Err is nil while the turn lasts, as far as can be known here and now.
-func (h *Hold) Err() error {
-	if h.ctx.Err() == nil {
-		return h.place.queue.sess.Err()
-	}
-	return context.Cause(h.ctx)
-}
+// Version is the version of head that was read, which it must have when it is changed; -1
+// when there is none.
+func (h *Hold) Version() int32 { return h.at }
+
+// Connection is the session's connection on which a commit of this hold is answered.
+func (h *Hold) Connection() uint64 { return h.place.queue.sess.Connections() }
 
 // Confirm asks a quorum of ZooKeeper whether our place is still there: nil, and nobody
 // else can have a later turn; ErrLost, or the reason why it could not be asked.
 func (h *Hold) Confirm() error {
 	sess := h.place.queue.sess
-	ctx, cancel := context.WithTimeout(h.ctx, queue.Cleanup)
+	ctx, cancel := context.WithTimeout(sess.Context(), queue.Cleanup)
 	defer cancel()
 	err := queue.Barrier(ctx, sess, h.place.Path())
 	if errors.Is(err, zk.ErrNoNode) {
@@ -99,89 +68,187 @@ func (h *Hold) Confirm() error {
 	return err
 }
 
-// Publish makes head what the caller says, creating it if need be, and keeps the
-// turn. It is how an incarnation begins. Like Commit it fails as a whole when our
-// place is gone. The head must not name our token: whoever reads it would take it for
-// our commit, the last thing that we do.
-func (h *Hold) Publish(ctx context.Context, head []byte) error {
-	if names(head, h.Token()) {
+// Begin creates head and the node of the turn 0, which begins a new file, and keeps the
+// turn. Like Commit it fails as a whole when our place is gone.
+func (h *Hold) Begin(ctx context.Context, head frame.Head, first frame.Turn) error {
+	return h.publish(ctx, head, h.createTurn(first))
+}
+
+// Publish makes head what the caller says, at the version that was read, and keeps the
+// turn. It is how adoption begins a new incarnation. The head must not name our token:
+// whoever reads it would take it for our commit, the last thing that we do.
+func (h *Hold) Publish(ctx context.Context, head frame.Head) error { return h.publish(ctx, head) }
+
+func (h *Hold) publish(ctx context.Context, head frame.Head, with ...any) error {
+	if head.Token == h.Token() {
 		return errors.New("publish head: it names our token, as only our commit may")
 	}
-	ops := []any{&zk.CheckVersionRequest{Path: h.place.Path(), Version: -1}, h.setHead(head)}
-	if _, err := h.transact(ctx, ops); err != nil {
+	head.Queue = h.place.k // an adoption does not move the fleet to another queue
+	ops := append([]any{&zk.CheckVersionRequest{Path: h.place.Path(), Version: -1}, h.setHead(head)}, with...)
+	if _, err := h.transact(ctx, ops, span{}, len(ops)); err != nil {
 		return fmt.Errorf("publish head: %w", err)
 	}
 	h.head, h.at = head, h.at+1 // a created node has version 0
 	return nil
 }
 
-// Commit makes head what the caller says, gives the turn up, and when again is
-// set takes the next place, all in one transaction. On a nil error the turn is
-// committed for good and the hold has ended; next is nil unless again was set.
+// Commit is what a turn's transaction does.
+type Commit struct {
+	Turn  frame.Turn
+	Again bool     // take the next place too
+	With  []any    // more operations: they happen with the commit or not at all
+	Drop  []string // nodes of turns that we have written and synced: they may go
+}
+
+// RefusedError says that an operation of Commit.With was refused, and with it the whole
+// commit. The turn goes on: commit again, without it.
+type RefusedError struct {
+	At  int // which, from 0
+	Err error
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the commit's operation %d: %v", e.At+1, e.Err)
+}
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// Commit commits a turn with its bytes, gives the turn up, and takes the next place when
+// that is wanted, all in one transaction. On a nil error the turn is committed for good
+// and the hold has ended; next is nil unless Again was set.
 //
-// with are more operations of the transaction: all happen or none.
-//
-// ErrLost: nothing was committed, nor ever will be. ErrUnknown: see Settle; the
-// hold has ended all the same.
-func (h *Hold) Commit(ctx context.Context, head []byte, again bool, with ...any) (next *Place, err error) {
-	q := h.place.queue
-	// Deleting our own place is the check: it fails, and all with it, when we
-	// were fenced off. Head's version is belt beside braces.
-	ops := []any{h.setHead(head), &zk.DeleteRequest{Path: h.place.Path(), Version: -1}}
-	ops = append(ops, with...)
-	if again {
-		h.nextID = queue.NewID()
-		ops = append(ops, &zk.CreateRequest{
-			Path: q.line.Prefix(h.nextID), Data: q.line.Card(), Acl: q.sess.ACL(),
-			Flags: zk.FlagEphemeral | zk.FlagSequence,
-		})
+// A *RefusedError leaves the turn as it was. ErrLost: nothing was committed, nor ever
+// will be. A *NodeError or a *TurnError is that too, and would come again: it needs a
+// person. ErrUnknown: see Settle; the hold has ended all the same.
+func (h *Hold) Commit(ctx context.Context, c Commit) (next *Place, err error) {
+	if h.rolls() {
+		q := h.place.queue
+		if err := queue.Ensure(ctx, q.sess, q.root.Queue(h.place.k+1)); err != nil {
+			h.place.Leave() // nothing was sent
+			if denied(err) {
+				return nil, &NodeError{Node: q.root.Queue(h.place.k + 1), Err: err, Next: nextDenied}
+			}
+			return nil, fmt.Errorf("%w: make the next queue: %w", ErrLost, err)
+		}
 	}
+	ops, fixed := h.compose(c)
 	h.place.Leaving()
-	results, err := h.transact(ctx, ops)
-	h.end(context.Canceled)
-	if errors.Is(err, ErrLost) {
+	own := span{h.before(), h.before() + len(c.With)}
+	results, err := h.transact(ctx, ops, own, fixed)
+	var refused *RefusedError
+	switch {
+	case errors.As(err, &refused):
+		return nil, err
+	case err != nil && !errors.Is(err, ErrUnknown):
 		h.place.Leave() // for it may not have been our place that was refused
 	}
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
-	if again {
-		// That the counter is used up is the next Join's error: this turn is
-		// committed.
-		next, _ = q.adopt(path.Base(results[len(results)-1].String))
-	}
-	return next, nil
+	return h.next(c, results)
 }
 
-func (q *Queue) adopt(name string) (*Place, error) {
-	place, err := q.line.Adopt(name)
+// compose makes the transaction. The operations from fixed on only tidy up: without them
+// it is the same commit.
+func (h *Hold) compose(c Commit) (ops []any, fixed int) {
+	q := h.place.queue
+	head := h.head.After(c.Turn.Header, len(c.Turn.Bytes))
+	// Deleting our own place is the check: it fails, and all with it, when we were fenced
+	// off. It comes first, so that this, and nothing else, is then the reason that we are
+	// told. Head's version is belt beside braces.
+	ops = append(ops, &zk.DeleteRequest{Path: h.place.Path(), Version: -1})
+	if h.rolls() {
+		head.Queue++
+		ops = append(ops, &zk.DeleteRequest{Path: q.root.Head(), Version: h.at},
+			&zk.CreateRequest{Path: q.root.Head(), Data: head.Encode(), Acl: q.sess.ACL()})
+	} else {
+		ops = append(ops, h.setHead(head))
+	}
+	ops = append(ops, h.createTurn(c.Turn))
+	ops = append(ops, c.With...)
+	if c.Again {
+		h.nextID = queue.NewID()
+		ops = append(ops, &zk.CreateRequest{
+			Path: path.Join(q.root.Queue(head.Queue), h.nextID) + "-", Data: q.line.Card(), Acl: q.sess.ACL(),
+			Flags: zk.FlagEphemeral | zk.FlagSequence,
+		})
+	}
+	fixed = len(ops)
+	for _, node := range c.Drop[:min(len(c.Drop), mostDrops)] {
+		ops = append(ops, &zk.DeleteRequest{Path: node, Version: -1})
+	}
+	return ops, fixed
+}
+
+// rolls tells whether a counter of ZooKeeper's is half used.
+func (h *Hold) rolls() bool { return h.at >= half || h.place.Sequence() >= half }
+
+// before is how many operations come before the caller's own.
+func (h *Hold) before() int {
+	if h.rolls() {
+		return 4
+	}
+	return 3
+}
+
+// next adopts the place that the commit took. Every operation of a transaction has the
+// same zxid, so that head's is the place's creation zxid, its token.
+func (h *Hold) next(c Commit, results []zk.MultiResponse) (*Place, error) {
+	q := h.place.queue
+	if h.rolls() {
+		q.use(h.place.k + 1)
+	}
+	if !c.Again {
+		return nil, nil
+	}
+	at := h.before() + len(c.With)
+	var token uint64
+	if stat := results[1].Stat; stat != nil { // head's, unless it was made anew
+		token = uint64(stat.Mzxid)
+	}
+	// That the counter is used up is the next Join's error: this turn is committed.
+	place, err := q.line.Adopt(baseOf(results[at].String), token)
 	if err != nil {
-		return nil, err
+		return nil, nil
 	}
-	return &Place{queue: q, Place: place}, nil
+	return &Place{queue: q, k: q.k, Place: place}, nil
 }
 
-func (h *Hold) setHead(head []byte) any {
-	root := h.place.queue.root
+func (h *Hold) createTurn(t frame.Turn) any {
+	q := h.place.queue
+	return &zk.CreateRequest{Path: q.root.Turn(t.Incarnation, t.Number), Data: t.Encode(), Acl: q.sess.ACL()}
+}
+
+func (h *Hold) setHead(head frame.Head) any {
+	q := h.place.queue
 	if h.at == noHead {
-		return &zk.CreateRequest{Path: root.Head(), Data: head, Acl: h.place.queue.sess.ACL()}
+		return &zk.CreateRequest{Path: q.root.Head(), Data: head.Encode(), Acl: q.sess.ACL()}
 	}
-	return &zk.SetDataRequest{Path: root.Head(), Data: head, Version: h.at}
+	return &zk.SetDataRequest{Path: q.root.Head(), Data: head.Encode(), Version: h.at}
 }
 
-// transact sends a transaction, byte for byte the same again on this session when
-// the connection breaks under it, until ZooKeeper's definite word. A refusal that
-// follows a lost answer proves nothing: the first sending may have done it.
-func (h *Hold) transact(ctx context.Context, ops []any) ([]zk.MultiResponse, error) {
+// transact sends a transaction, the same again on this session when the connection
+// breaks under it, until ZooKeeper's definite word. A refusal that follows a lost answer
+// proves nothing: the first sending may have done it. While no answer was lost, an
+// operation from fixed on that is refused is left out, for somebody else has done it, and
+// one in own is a *RefusedError.
+func (h *Hold) transact(ctx context.Context, ops []any, own span, fixed int) ([]zk.MultiResponse, error) {
 	sess := h.place.queue.sess
 	lost := false
 	for {
-		results, err := sess.Multi(ctx, ops...)
+		results, err := sess.Multi(queue.Steady(ctx), ops...)
+		at := refusedAt(results)
 		switch {
 		case err == nil:
 			return results, nil
+		case session.Definite(err) && !lost && denied(err): // whichever it is
+			return nil, h.refused(ops, at, err)
+		case session.Definite(err) && !lost && at >= fixed:
+			ops = append(ops[:at:at], ops[at+1:]...)
+			continue
+		case session.Definite(err) && !lost && own.from <= at && at < own.to:
+			return nil, &RefusedError{At: at - own.from, Err: err}
 		case session.Definite(err) && !lost:
-			return nil, fmt.Errorf("%w: ZooKeeper refused: %w", ErrLost, err)
+			return nil, h.refused(ops, at, err)
 		case !errors.Is(err, session.ErrBroken) || queue.Over(ctx, sess):
 			return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
@@ -190,9 +257,22 @@ func (h *Hold) transact(ctx context.Context, ops []any) ([]zk.MultiResponse, err
 	}
 }
 
+// span is some of a transaction's operations, which follow each other.
+type span struct{ from, to int }
+
+// refusedAt is the first operation that was refused for what it is, -1 when none was.
+// (Those after it are answered with an error too, that says so.)
+func refusedAt(results []zk.MultiResponse) int {
+	for i, r := range results {
+		if r.Error != nil {
+			if session.Definite(r.Error) {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
 // Release gives the turn up without a commit. It works though the caller's own
 // context has ended, and takes less than a second.
-func (h *Hold) Release() {
-	h.end(context.Canceled)
-	h.place.Leave()
-}
+func (h *Hold) Release() { h.place.Leave() }

@@ -3,6 +3,7 @@ package filelock_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,7 +13,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 func TestAJoinWhoseAnswerIsLostTakesOnePlace(t *testing.T) {
@@ -99,15 +100,35 @@ func TestAJoinOnADeadLineGivesTheSessionUp(t *testing.T) {
 	eventually(t, "nothing in the queue", func() bool { return f.agents() == "" })
 }
 
-func TestAJoinWithoutAQueueSaysSoAndHarmsNothing(t *testing.T) {
+func TestAJoinMakesTheQueueThatHeadNames(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	m := f.member("a")
-	if err := f.sess.Delete(background(t), f.root.Queue()); err != nil {
+	if err := f.sess.Delete(background(t), f.root.Queue(1)); err != nil {
 		t.Fatal(err)
 	}
-	_, err := m.Join(background(t))
-	is(t, "join", err, zk.ErrNoNode)
+	f.commit(m.hold(), "one", false)
+	if err := f.sess.Delete(background(t), f.root.Queue(1)); err != nil {
+		t.Fatal(err)
+	}
+	head := beginning("elsewhere")
+	head.Queue = 7
+	_, err := f.sess.Multi(background(t), &zk.SetDataRequest{Path: f.root.Head(), Data: head.Encode(), Version: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hold := m.hold(); labelOf(hold) != "elsewhere" {
+		t.Errorf("head %q", labelOf(hold))
+	}
+	if names, err := f.sess.Children(background(t), f.root.Queue(7)); err != nil || len(names) != 1 {
+		t.Errorf("in queue-7: %v, %v", names, err)
+	}
+	if err := f.sess.Delete(background(t), string(f.root.Agents())); err != nil {
+		t.Fatal(err)
+	}
+	none := filelock.New(m.sess, f.root+"-none", filelock.Member{Agent: "a"}, nil, nil)
+	_, err = none.Join(background(t))
+	is(t, "join a fleet that is not there", err, zk.ErrNoNode)
 	if err := m.sess.Err(); err != nil {
 		t.Errorf("nothing was created, yet the session was given up: %v", err)
 	}
@@ -152,7 +173,8 @@ func TestEnsureMayBeRepeatedAndSurvivesACutConnection(t *testing.T) {
 		}
 	}
 	names, err := m.sess.Children(background(t), string(fresh))
-	if err != nil || len(names) != 2 {
+	slices.Sort(names)
+	if err != nil || !slices.Equal(names, []string{"agents", "turns"}) {
 		t.Errorf("%v, %v", names, err)
 	}
 	err = filelock.Ensure(background(t), m.sess, fresh+"/no/no/such")

@@ -4,17 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
-func TestEvictEndsTheHold(t *testing.T) {
+func TestAnEvictedHolderCannotCommit(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	a, b := f.member("a"), f.member("b")
@@ -22,18 +21,15 @@ func TestEvictEndsTheHold(t *testing.T) {
 	hold := a.hold()
 	waits := b.waits(b.join())
 	f.evict(f.placeOf("a"))
-	ends(t, hold.Context(), filelock.ErrLost)
-	is(t, "Err", hold.Err(), filelock.ErrLost)
 	is(t, "Confirm", hold.Confirm(), filelock.ErrLost)
-	if got := f.get(waits); got.err != nil || string(got.hold.Head()) != "before" {
-		t.Errorf("the next: %v", got.err)
-	}
-	next, err := hold.Commit(background(t), []byte("fenced"), true)
+	f.wantHold(waits, "before")
+	next, err := tryCommit(t, hold, "fenced", true)
 	is(t, "commit after evict", err, filelock.ErrLost)
 	if next != nil || errors.Is(err, filelock.ErrUnknown) {
 		t.Errorf("next %v, err %v", next, err)
 	}
-	is(t, "publish after evict", hold.Publish(background(t), []byte("fenced")), filelock.ErrLost)
+	is(t, "publish after evict", hold.Publish(background(t), beginning("fenced")), filelock.ErrLost)
+	f.wantTurns()
 	f.wantHead("before")
 	f.wantAgents("b")
 }
@@ -44,9 +40,11 @@ func TestEvictWhileTheHolderIsCutOffIsToldOnReconnect(t *testing.T) {
 	a := f.member("a")
 	hold := a.hold()
 	a.proxy.Refuse(true)
+	eventually(t, "it is cut off", func() bool { return !a.sess.Connected() })
 	f.evict(f.placeOf("a"))
 	a.proxy.Refuse(false)
-	ends(t, hold.Context(), filelock.ErrLost)
+	eventually(t, "it is connected again", a.sess.Connected)
+	is(t, "Confirm", hold.Confirm(), filelock.ErrLost)
 }
 
 func TestTheFirstHeadIsGuardedToo(t *testing.T) {
@@ -54,10 +52,10 @@ func TestTheFirstHeadIsGuardedToo(t *testing.T) {
 	f := newFleet(t)
 	hold := f.member("a").hold()
 	f.evict(f.placeOf("a"))
-	is(t, "publish", hold.Publish(background(t), []byte("fenced")), filelock.ErrLost)
-	_, err := hold.Commit(background(t), []byte("fenced"), false)
-	is(t, "commit", err, filelock.ErrLost)
+	is(t, "begin", begin(t, hold, "fenced"), filelock.ErrLost)
+	is(t, "publish", hold.Publish(background(t), beginning("fenced")), filelock.ErrLost)
 	f.wantHead("")
+	f.wantTurns()
 }
 
 // The queue's and the holder's places both go while we wait: we must not take the
@@ -80,8 +78,8 @@ func TestAWaiterWithoutAPlaceDoesNotTakeTheTurn(t *testing.T) {
 }
 
 // The last moment: nobody is before us any more, and our own place goes just before
-// head is read.
-func TestAPlaceRemovedWhileHeadIsReadIsLost(t *testing.T) {
+// head is read. The commit finds out.
+func TestAPlaceRemovedWhileHeadIsReadCannotCommit(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	hold, b := f.member("a").hold(), f.member("b")
@@ -94,12 +92,16 @@ func TestAPlaceRemovedWhileHeadIsReadIsLost(t *testing.T) {
 		}
 		return true
 	})
-	f.commit(hold, fmt.Sprintf(`{"token":"0x%x"}`, hold.Token()), false)
+	f.commit(hold, "one", false)
 	got := f.get(waits)
-	is(t, "wait", got.err, filelock.ErrLost)
-	if got.hold != nil {
-		t.Error("a hold without a place")
+	if got.err != nil {
+		t.Fatal(got.err)
 	}
+	_, err := tryCommit(t, got.hold, "two", true)
+	is(t, "commit", err, filelock.ErrLost)
+	f.wantHead("one")
+	f.wantTurns(0, 1)
+	f.wantAgents("")
 }
 
 func TestAPlaceRemovedBeforeWaitIsLost(t *testing.T) {
@@ -120,11 +122,11 @@ func TestAHoldEndsWithItsSession(t *testing.T) {
 	hold := a.hold()
 	waits := b.waits(b.join())
 	a.proxy.HalfOpen(true)
-	ends(t, hold.Context(), session.ErrExpired)
-	is(t, "Err", hold.Err(), session.ErrExpired)
-	if got := f.get(waits); got.err != nil {
-		t.Errorf("the next: %v", got.err)
-	}
+	eventually(t, "the session expires", func() bool { return a.sess.Err() != nil })
+	_, err := tryCommit(t, hold, "late", false)
+	is(t, "commit", err, session.ErrExpired)
+	is(t, "Confirm", hold.Confirm(), session.ErrExpired)
+	f.wantHold(waits, "")
 }
 
 func TestAHoldOutlivesAConnection(t *testing.T) {
@@ -150,16 +152,10 @@ func TestTheNearerPlaceGoesFirst(t *testing.T) {
 	waits := c.waits(c.join())
 	seen := c.sees(4) // it watches again
 	f.evict(f.placeOf("b"))
-	c.settledIn(seen)
-	select {
-	case got := <-waits:
-		t.Fatalf("took the turn of another: %v", got.err)
-	default:
-	}
+	c.settledIn(seen, 2) // and has looked at head before
+	f.wantWaiting(waits)
 	f.commit(hold, "one", false)
-	if got := f.get(waits); got.err != nil || string(got.hold.Head()) != "one" {
-		t.Errorf("then: %v", got.err)
-	}
+	f.wantHold(waits, "one")
 }
 
 // The place ahead changes, and does not go.
@@ -172,20 +168,12 @@ func TestAChangeOfThePlaceAheadIsNotItsEnd(t *testing.T) {
 	for range 3 {
 		seen := b.sees(4)
 		f.touch(f.placeOf("a"))
-		b.settledIn(seen)
+		b.settledIn(seen, 1)
 	}
-	select {
-	case got := <-waits:
-		t.Fatalf("took the turn of another: %v", got.err)
-	default:
-	}
-	if hold.Err() != nil {
-		t.Errorf("the holder, written into: %v", hold.Err())
-	}
+	f.wantWaiting(waits)
+	is(t, "the holder, written into", hold.Confirm(), nil)
 	f.commit(hold, "one", false)
-	if got := f.get(waits); got.err != nil {
-		t.Error(got.err)
-	}
+	f.wantHold(waits, "one")
 }
 
 func TestACancelledWaitLeavesNothingBehind(t *testing.T) {
@@ -195,9 +183,10 @@ func TestACancelledWaitLeavesNothingBehind(t *testing.T) {
 	a.hold()
 	why := errors.New("told to stop")
 	ctx, stop := context.WithCancelCause(background(t))
+	place := b.join()
 	seen := b.sees(4)
-	waits := b.waiting(ctx, b.join())
-	b.settledIn(seen)
+	waits := b.waiting(ctx, place)
+	b.settledIn(seen, 2)
 	stop(why)
 	is(t, "wait", f.get(waits).err, why)
 	f.wantAgents("a")
@@ -216,9 +205,10 @@ func TestACancelledWaitOnADeadLineGivesTheSessionUp(t *testing.T) {
 	a, b := f.member("a"), f.memberFor("b", 4*time.Second)
 	a.hold()
 	ctx, stop := context.WithCancel(background(t))
+	place := b.join()
 	seen := b.sees(4)
-	waits := b.waiting(ctx, b.join())
-	b.settledIn(seen)
+	waits := b.waiting(ctx, place)
+	b.settledIn(seen, 2)
 	b.proxy.HalfOpen(true)
 	start := time.Now()
 	stop()

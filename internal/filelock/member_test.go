@@ -2,6 +2,7 @@ package filelock_test
 
 import (
 	"context"
+	"testing"
 	"time"
 
 	"go.uber.org/zap"
@@ -9,7 +10,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // member is one agent, with a wire of its own.
@@ -57,6 +58,15 @@ func (m *member) wait(place *filelock.Place) *filelock.Hold {
 	return hold
 }
 
+// newHolder is a fleet whose head is before's, with the member a, which has the turn.
+func newHolder(t testing.TB) (*fleet, *member, *filelock.Hold) {
+	t.Helper()
+	f := newFleet(t)
+	f.setHead("before")
+	m := f.member("a")
+	return f, m, m.hold()
+}
+
 // outcome is what Wait came to.
 type outcome struct {
 	who  *member
@@ -84,9 +94,34 @@ func (f *fleet) get(done <-chan outcome) outcome {
 	}
 }
 
+// wantHold wants that the wait ends with the turn, and that head is what the commit with that
+// label made; "" means no head.
+func (f *fleet) wantHold(done <-chan outcome, label string) {
+	f.t.Helper()
+	if got := f.get(done); got.err != nil {
+		f.t.Errorf("the wait ended with %v", got.err)
+	} else if head := labelOf(got.hold); head != label {
+		f.t.Errorf("the turn came with head %q, want %q", head, label)
+	}
+}
+
+func (f *fleet) wantWaiting(done <-chan outcome) {
+	f.t.Helper()
+	select {
+	case got := <-done:
+		f.t.Fatalf("%s did not wait: %v", got.who.name, got.err)
+	default:
+	}
+}
+
 func (f *fleet) commit(hold *filelock.Hold, head string, again bool) *filelock.Place {
 	f.t.Helper()
-	next, err := hold.Commit(background(f.t), []byte(head), again)
+	if _, begun := hold.Head(); !begun {
+		if err := begin(f.t, hold, "begun"); err != nil {
+			f.t.Fatalf("begin: %v", err)
+		}
+	}
+	next, err := tryCommit(f.t, hold, head, again)
 	if err != nil || again != (next != nil) {
 		f.t.Fatalf("commit %s: next %v, %v", head, next, err)
 	}
@@ -105,10 +140,11 @@ func (m *member) sees(op int32) <-chan struct{} {
 	return seen
 }
 
-// settledIn waits until the member waits for somebody: its watch is answered.
-func (m *member) settledIn(seen <-chan struct{}) {
+// settledIn waits until the member waits for somebody: its watch, the last of so many
+// reads, is answered.
+func (m *member) settledIn(seen <-chan struct{}, reads int) {
 	m.f.t.Helper()
-	for range 2 { // it looks at its own place, and at the one ahead
+	for range reads {
 		select {
 		case <-seen:
 		case <-time.After(patience):
@@ -120,12 +156,22 @@ func (m *member) settledIn(seen <-chan struct{}) {
 	}
 }
 
+// reads is how many it takes to wait: of the place ahead, and before it of our own when we
+// have not seen its token.
+func reads(place *filelock.Place) int {
+	if place.Place.Token() == 0 {
+		return 2
+	}
+	return 1
+}
+
 // waits starts to wait and returns when the watch is set.
 func (m *member) waits(place *filelock.Place) <-chan outcome {
 	m.f.t.Helper()
 	seen := m.sees(zktest.OpGetData)
+	reads := reads(place)
 	done := m.waiting(background(m.f.t), place)
-	m.settledIn(seen)
+	m.settledIn(seen, reads)
 	m.proxy.OnRequest(nil)
 	return done
 }

@@ -3,7 +3,6 @@ package filelock_test
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -11,7 +10,8 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // laggard is a wire to an ensemble of two. The first connection is to a server that
@@ -142,11 +142,16 @@ func TestAHeadThatBeginsMustNotPassForACommit(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	hold := f.member("a").hold()
-	head := fmt.Sprintf(`{"token":"0x%x"}`, hold.Token())
-	if err := hold.Publish(background(t), []byte(head)); err == nil {
+	head := beginning("begun")
+	head.Token = hold.Token()
+	if err := hold.Publish(background(t), head); err == nil {
 		t.Error("published a head that passes for our commit")
 	}
-	f.commit(hold, head, false)
+	if err := hold.Begin(background(t), head, frame.First(incarnation, run)); err == nil {
+		t.Error("began with a head that passes for our commit")
+	}
+	f.wantHead("")
+	f.commit(hold, "one", false)
 }
 
 // The predecessor's place has gone, so one server says, and the connection breaks. The
@@ -178,7 +183,7 @@ func TestHeadIsFreshThoughTheNextServerLagsBehind(t *testing.T) {
 	if got.err != nil {
 		t.Fatal(got.err)
 	}
-	if head := string(got.hold.Head()); head != "after" {
+	if head := labelOf(got.hold); head != "after" {
 		t.Errorf("our turn begins with head %q, when %q is committed", head, "after")
 	}
 }

@@ -1,12 +1,14 @@
 package fleet
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -15,10 +17,45 @@ import (
 
 // AckLog writes down what was acknowledged, for the verifier to hold the file to.
 type AckLog struct {
-	file  *os.File
+	using chan struct{} // capacity 1: full while somebody uses what follows
+	file  ackFile
+	end   int64 // of the last line that is known to be on disk
+	torn  bool  // there may be more in the file than that
+	ended bool  // what was pending is noted: nothing is acknowledged any more
 	begun frame.AckRun
 	buf   []byte
+
+	pending []Left // what earlier runs noted, and nobody has acknowledged since
 }
+
+// Left is a turn that an agent had to leave: committed and not acknowledged.
+type Left struct {
+	Run frame.AckRun
+	frame.Pending
+}
+
+// ackFile is what the log needs of its file, so that a test can have a disk that is full.
+type ackFile interface {
+	io.WriterAt
+	Truncate(size int64) error
+	Datasync() error
+	Close() error
+}
+
+// ackOnDisk is a file of the system's.
+type ackOnDisk struct{ *os.File }
+
+// Datasync holds the descriptor while it runs: the log may be closed meanwhile.
+func (f ackOnDisk) Datasync() error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return errors.Join(raw.Control(func(fd uintptr) { err = unix.Fdatasync(int(fd)) }), err)
+}
+
+// errAcksEnded says that the log's last word was what is pending.
+var errAcksEnded = errors.New("what is pending was noted: nothing is acknowledged any more")
 
 // OpenAckLog opens or creates a log to append to. A last line that a crash left
 // incomplete was never told to anybody, and is cut off.
@@ -39,14 +76,42 @@ func OpenAckLog(path string) (*AckLog, error) {
 	if err == nil {
 		err = f.Truncate(end)
 	}
-	if err == nil {
-		_, err = f.Seek(end, io.SeekStart)
-	}
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("open the acknowledgement log: %w", err)
 	}
-	return &AckLog{file: f}, nil
+	log := &AckLog{using: make(chan struct{}, 1), file: ackOnDisk{f}, end: end}
+	if err := log.readPending(io.NewSectionReader(f, 0, end)); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("read the acknowledgement log: %w", err)
+	}
+	return log, nil
+}
+
+// readPending reads what earlier runs left pending and nobody has acknowledged since.
+func (a *AckLog) readPending(text io.Reader) error {
+	var of frame.AckRun
+	lines := bufio.NewScanner(text)
+	for lines.Scan() {
+		if run, err := frame.ParseAckRun(lines.Bytes()); err == nil {
+			of = run
+			continue
+		}
+		if !frame.IsPending(lines.Bytes()) {
+			if ack, err := frame.ParseAck(lines.Bytes()); err == nil { // settled since
+				a.pending = slices.DeleteFunc(a.pending, func(l Left) bool {
+					return l.Turn == ack.Turn && l.Run.Incarnation == of.Incarnation
+				})
+			}
+			continue
+		}
+		p, err := frame.ParsePending(lines.Bytes())
+		if err != nil {
+			return err
+		}
+		a.pending = append(a.pending, Left{of, p})
+	}
+	return lines.Err()
 }
 
 // mustBeAckLog refuses a file that holds anything but what we write.
@@ -85,24 +150,74 @@ func endOfLastLine(f *os.File) (int64, error) {
 	return from + int64(i) + 1, nil
 }
 
-// Write must not return nil until the records of a turn are in the log, on disk.
+// Write must not return nil until the records of a turn are in the log, on disk. After
+// Pend it writes nothing.
 func (a *AckLog) Write(run frame.AckRun, turn uint64, records [][]byte) error {
-	a.buf = a.buf[:0]
-	if run != a.begun {
-		a.buf = append(append(a.buf, run.Line()...), '\n')
+	a.using <- struct{}{}
+	defer func() { <-a.using }()
+	if a.ended {
+		return errAcksEnded
 	}
+	a.buf = a.buf[:0]
+	a.head(a.begun, run)
 	for i, r := range records {
 		a.buf = frame.AppendAck(a.buf, frame.Ack{Turn: turn, Line: i + 1, Hash: sha256.Sum256(r)})
 	}
-	if _, err := a.file.Write(a.buf); err != nil {
-		return fmt.Errorf("write the acknowledgement log: %w", err)
+	return a.flush(run)
+}
+
+// Pend must not return nil until it is noted, on disk, that turns are committed and not
+// acknowledged. The next run settles them: so it is the last that is written.
+func (a *AckLog) Pend(left []Left) error {
+	a.using <- struct{}{}
+	defer func() { <-a.using }()
+	a.ended = true
+	a.buf = a.buf[:0]
+	run := a.begun
+	for _, l := range left {
+		run = a.head(run, l.Run)
+		a.buf = frame.AppendPending(a.buf, l.Pending)
 	}
-	if err := unix.Fdatasync(int(a.file.Fd())); err != nil {
-		return fmt.Errorf("write the acknowledgement log: fdatasync: %w", err)
+	return a.flush(run)
+}
+
+// head begins a run's lines, if those before are another's.
+func (a *AckLog) head(before, run frame.AckRun) frame.AckRun {
+	if run != before {
+		a.buf = append(append(a.buf, run.Line()...), '\n')
 	}
-	a.begun = run
+	return run
+}
+
+// flush adds the lines, all or none: what did not get onto the disk whole, as when that is
+// full, is cut off again, or the next line would be glued to it.
+func (a *AckLog) flush(run frame.AckRun) error {
+	err := a.cut()
+	if err == nil {
+		a.torn = true
+		_, err = a.file.WriteAt(a.buf, a.end)
+	}
+	if err != nil {
+		return fmt.Errorf("write the acknowledgement log: %w", errors.Join(err, a.cut()))
+	}
+	if err := a.file.Datasync(); err != nil {
+		return fmt.Errorf("write the acknowledgement log: fdatasync: %w", errors.Join(err, a.cut()))
+	}
+	a.begun, a.end, a.torn = run, a.end+int64(len(a.buf)), false
 	return nil
 }
 
-// Close closes the log.
+// cut cuts off what lies behind the last line that is known to be on disk.
+func (a *AckLog) cut() error {
+	if !a.torn {
+		return nil
+	}
+	if err := a.file.Truncate(a.end); err != nil {
+		return fmt.Errorf("cut off what was not written whole: %w", err)
+	}
+	a.torn = false
+	return nil
+}
+
+// Close closes the log, though something may be being written.
 func (a *AckLog) Close() error { return a.file.Close() }

@@ -12,12 +12,13 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 func TestACommittedTurnThatCannotBeAcknowledgedIsNoSuccess(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, zktest.Shared(t))
-	opts := s.options(fleet.NewLines(strings.NewReader(numbered("line", 3)), 10, 1<<20))
+	opts := s.options(fleet.NewLines(strings.NewReader(numbered("line", 3)), 10, 1<<16))
 	opts.Acks = ackLog(t, filepath.Join(s.dir, "acks"))
 	opts.Acks.Close() // its disk is gone
 	agent := fleet.New(opts)
@@ -42,8 +43,9 @@ func (b breaking) Children(context.Context, string) ([]string, error) {
 }
 
 func TestASessionThatEndsWithItsConnectionIsFollowedByAnother(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, zktest.Shared(t))
-	opts := s.calm(fleet.NewLines(strings.NewReader(numbered("line", 3)), 10, 1<<20))
+	opts := s.calm(fleet.NewLines(strings.NewReader(numbered("line", 3)), 10, 1<<16))
 	dial, dials := opts.Dial, 0
 	opts.Dial = func(ctx context.Context) (fleet.Session, error) {
 		sess, err := dial(ctx)
@@ -71,10 +73,11 @@ func (i idling) Wait(ctx context.Context) error {
 
 // An agent that has nothing to write is in the fleet all the same.
 func TestAnIdleAgentWhoseSessionEndsAsksForAnother(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, zktest.Shared(t))
 	input, keep := io.Pipe()
 	idle := make(chan struct{}, 9)
-	opts := s.options(idling{fleet.NewLines(input, 10, 1<<20), idle})
+	opts := s.options(idling{fleet.NewLines(input, 10, 1<<16), idle})
 	dial, sessions := opts.Dial, make(chan fleet.Session, 2)
 	opts.Dial = func(ctx context.Context) (fleet.Session, error) {
 		sess, err := dial(ctx)

@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
-	"github.com/turnstile-fleet/turnstile/internal/writer"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
-// The wall clock jumps by an hour, either way, at each turn.
-func TestAClockThatJumpsHasNoEffect(t *testing.T) {
+// The wall clock jumps by an hour, either way, at each turn (row 16).
+func TestRun_aClockThatJumpsHasNoEffect(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, zktest.Shared(t))
 	sources := []*script{{name: "one", count: 10}, {name: "two", count: 10}}
 	var mu sync.Mutex
@@ -27,9 +27,7 @@ func TestAClockThatJumpsHasNoEffect(t *testing.T) {
 	for _, source := range sources {
 		opts := s.calm(source)
 		opts.Name, opts.Acks = source.name, ackLog(t, filepath.Join(s.dir, source.name+".acks"))
-		opts.Open = func(agent string) (*writer.File, error) {
-			return writer.Open(writer.Options{Path: s.path, Agent: agent, Wait: 5 * time.Second, Now: now})
-		}
+		opts.Now = now
 		group.Go(func() {
 			if err := fleet.New(opts).Run(t.Context()); err != nil {
 				t.Errorf("%s: %v", source.name, err)
@@ -45,7 +43,4 @@ func TestAClockThatJumpsHasNoEffect(t *testing.T) {
 		t.Errorf("%d turns", report.Turns)
 	}
 	s.wantOnce(sources...)
-	if orphans := s.orphans(); len(orphans) > 0 {
-		t.Errorf("set aside: %q", orphans)
-	}
 }

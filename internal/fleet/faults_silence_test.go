@@ -11,7 +11,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // mute accepts and never says a word.
@@ -34,8 +34,8 @@ func mute(t testing.TB) string {
 	return listen.Addr().String()
 }
 
-// A server that accepts and is silent: at the start it is told in time, with its name.
-func TestAServerThatIsSilentFromTheStartIsNamed(t *testing.T) {
+// A server that accepts and is silent: at the start it is told in time, with its name (row 7).
+func TestRun_aServerThatIsSilentFromTheStartIsNamed(t *testing.T) {
 	t.Parallel()
 	addr := mute(t)
 	s := newSite(t, addr)
@@ -60,9 +60,10 @@ func TestAServerThatIsSilentFromTheStartIsNamed(t *testing.T) {
 	}
 }
 
-// The server goes silent in the middle: the agent says why it does not write, goes on
-// when it is back, and is not held up when it is told to stop.
-func TestAServerThatFallsSilentHoldsNobodyUp(t *testing.T) {
+// The server goes silent in the middle: the agent says why it does not commit, goes on
+// when it is back, and is not held up when it is told to stop (row 7).
+func TestRun_aServerThatFallsSilentHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
 	for name, back := range map[string]bool{"and is back": true, "for good": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -77,7 +78,7 @@ func TestAServerThatFallsSilentHoldsNobodyUp(t *testing.T) {
 			opts := s.calm(source)
 			opts.Dial = s.dialer(proxy.Addr)
 			agent := s.start(opts)
-			s.until("it says why it does not write", func() bool { return agent.says("not writing") })
+			s.until("it says why it does not commit", func() bool { return agent.says("not committing") })
 			if back {
 				proxy.Silence(false)
 				if err := agent.wait(); err != nil {

@@ -2,104 +2,77 @@ package fleet_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/turnstile-fleet/turnstile/internal/fleet"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/verify"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
-// state is the volume at one moment.
-type state struct{ file, fence []byte }
-
-func (s *site) state() state {
-	return state{s.read(), []byte(s.everything()[s.path+".fence"])}
-}
-
-func (s *site) restore(to state) { s.put("", to.file); s.put(".fence", to.fence) }
-
 // A volume that was restored to an older state lacks what was acknowledged since:
-// refused by newcomers and by agents that run, until the newest state is back.
-func TestAVolumeThatWentBackIsRefused(t *testing.T) {
+// refused by newcomers and by agents that run, until the newest state is back (row 10).
+func TestRun_aVolumeThatWentBackIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, zktest.Shared(t))
-	var past []state
+	var past [][]byte
 	for turn := range 4 {
 		s.turns(fmt.Sprint("turn ", turn), 1)
-		past = append(past, s.state())
+		past = append(past, s.read())
 	}
 	newest := past[3]
-	for turn, then := range past[:3] {
-		for name, back := range map[string]state{
-			"file and fence": then,
-			"the file":       {then.file, newest.fence},
-		} {
-			what := fmt.Sprintf("%s of turn %d", name, turn+1)
-			s.restore(back)
-			before := s.everything()
-			wantRefused(t, what, s.run(s.calm(&script{name: "x", count: 1})))
-			s.wantUnchanged(before)
-			s.restore(newest)
-
-			source := &script{name: what, count: 2}
-			source.before = func(turn int) {
-				if turn == 1 {
-					newest = s.state()
-					s.restore(back)
-					before = s.everything()
-				}
-			}
-			wantRefused(t, what+", by who has it open", s.run(s.calm(source)))
-			s.wantUnchanged(before)
-			if source.Pending() != 1 {
-				t.Errorf("%s: %d records are not acknowledged, want 1", what, source.Pending())
-			}
-			s.restore(newest)
+	s.put(past[1])
+	before := s.everything()
+	wantRefused(t, "by a newcomer", s.run(s.calm(&script{name: "x", count: 1})))
+	s.wantUnchanged(before)
+	s.put(newest)
+	// And by who has it open.
+	source := &script{name: "mine", count: 2}
+	source.before = func(turn int) {
+		if turn == 1 {
+			s.until("no node is left", func() bool { return len(s.nodes(s.onlooker())) == 0 })
+			newest = s.read()
+			s.put(past[2])
+			before = s.everything()
 		}
 	}
+	wantRefused(t, "by who has it open", s.run(s.calm(source)))
+	s.wantUnchanged(before)
+	if source.Pending() != 1 {
+		t.Errorf("%d records are not acknowledged, want 1", source.Pending())
+	}
+	s.put(newest)
 	s.turns("goes on", 1)
 	s.verify()
 }
 
-// The fence is not synced at each turn: an older one alone is no reason to stop.
-func TestAFenceThatWentBackIsNoReasonToStop(t *testing.T) {
+// A file that was cut at any turn's end looks whole by itself (row 10).
+func TestRun_aFileCutAtATurnsEndIsRefused(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, zktest.Shared(t))
-	s.turns("first", 1)
-	old := s.state()
-	s.turns("then", 3)
-	s.put(".fence", old.fence)
-	s.turns("goes on", 2)
-	s.verify()
-}
-
-// A file that was cut at any turn's end looks whole by itself.
-func TestAFileCutAtATurnsEndIsRefused(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, zktest.Shared(t))
-	s.turns("mine", 5)
-	whole := s.read()
-	parts := frames(whole)
-	if len(parts) != 6 {
-		t.Fatalf("%d frames", len(parts))
-	}
 	for n := range 6 {
-		s.put("", bytes.Join(parts[:n], nil))
-		before := s.everything()
-		wantRefused(t, fmt.Sprint("cut behind frame ", n), s.run(s.calm(&script{name: "x", count: 1})))
-		s.wantUnchanged(before)
-		if found := s.faults(); n > 0 && !slices.Contains(found, verify.Lost) {
-			t.Errorf("cut behind frame %d: the verifier finds %q", n, found)
-		}
+		t.Run(fmt.Sprint("behind frame ", n), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, zktest.Shared(t))
+			s.turns("mine", 5)
+			whole := s.read()
+			parts := frames(whole)
+			if len(parts) != 6 {
+				t.Fatalf("%d frames", len(parts))
+			}
+			s.put(bytes.Join(parts[:n], nil))
+			before := s.everything()
+			wantRefused(t, "cut", s.run(s.calm(&script{name: "x", count: 1})))
+			s.wantUnchanged(before)
+			if found := s.faults(); n > 0 && !slices.Contains(found, verify.Lost) {
+				t.Errorf("the verifier finds %q", found)
+			}
+			s.put(whole)
+			s.turns("goes on", 1)
+			s.verify()
+		})
 	}
-	s.put("", whole)
-	s.turns("goes on", 1)
-	s.verify()
 }
 
 // frames are the file's incarnation line and its turns' frames, each on its own. (No
@@ -115,36 +88,30 @@ func frames(file []byte) [][]byte {
 	return parts
 }
 
-// faults are the kinds of what the verifier finds and notes, held to head.
+// faults are the kinds of what the verifier finds and notes.
 func (s *site) faults() (kinds []verify.Kind) {
 	s.t.Helper()
-	sess := s.onlooker()
-	report, err := verify.File(s.t.Context(), s.path, verify.Options{
-		Head: func(ctx context.Context) (*frame.Head, error) { return fleet.Head(ctx, sess, s.root) },
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	report := s.judge()
 	for _, f := range slices.Concat(report.Findings, report.Notes) {
 		kinds = append(kinds, f.Kind)
 	}
 	return kinds
 }
 
-// Whatever is done to the file's bytes, the next agent sets it aside or refuses, or the
-// verifier names it; and nobody makes it worse.
-func TestEveryEditOfTheFileIsSetAsideRefusedOrNamed(t *testing.T) {
+// Whatever is done to the file's bytes, the next agent refuses, or the verifier names it;
+// and nobody makes it worse (row 14).
+func TestRun_everyEditOfTheFileIsRefusedOrNamed(t *testing.T) {
+	t.Parallel()
 	const turns = 5
-	setAside := []verify.Kind{}
 	for name, edit := range map[string]struct {
 		do      func(parts [][]byte) [][]byte
 		refused bool
-		kinds   []verify.Kind // one of them is named; setAside: the agent goes on and all is well
+		kinds   []verify.Kind // one of them is named; none: all is well
 	}{
-		"nothing":           {func(p [][]byte) [][]byte { return p }, false, setAside},
-		"a torn tail":       {func(p [][]byte) [][]byte { return append(p, []byte("#turn 6 agent-1 lin")) }, false, setAside},
-		"a tail of zeros":   {func(p [][]byte) [][]byte { return append(p, make([]byte, 5000)) }, false, setAside},
-		"a whole next turn": {func(p [][]byte) [][]byte { return append(p, nextFrame(p)) }, false, setAside},
+		"nothing":           {func(p [][]byte) [][]byte { return p }, false, nil},
+		"a torn tail":       {func(p [][]byte) [][]byte { return append(p, []byte("#turn 6 agent-1 lin")) }, true, []verify.Kind{verify.Uncommitted}},
+		"a tail of zeros":   {func(p [][]byte) [][]byte { return append(p, make([]byte, 5000)) }, true, []verify.Kind{verify.Uncommitted}},
+		"a whole next turn": {func(p [][]byte) [][]byte { return append(p, nextFrame(p)) }, true, []verify.Kind{verify.Uncommitted}},
 		"two next turns":    {func(p [][]byte) [][]byte { return append(p, nextFrame(p), nextFrame(p)) }, true, []verify.Kind{verify.Uncommitted}},
 		"foreign text":      {func(p [][]byte) [][]byte { return append(p, []byte("somebody's >>\n")) }, true, []verify.Kind{verify.Uncommitted}},
 		"a flipped bit":     {func(p [][]byte) [][]byte { p[2][len(p[2])-3] ^= 1; return p }, false, []verify.Kind{verify.Corrupt}},
@@ -169,7 +136,7 @@ func TestEveryEditOfTheFileIsSetAsideRefusedOrNamed(t *testing.T) {
 			s.turns("mine", turns)
 			whole := s.read()
 			edited := bytes.Join(edit.do(frames(bytes.Clone(whole))), nil)
-			s.put("", edited)
+			s.put(edited)
 			before := s.everything()
 			err := s.run(s.calm(&script{name: "next", count: 1}))
 			if edit.refused {
@@ -185,9 +152,6 @@ func TestEveryEditOfTheFileIsSetAsideRefusedOrNamed(t *testing.T) {
 			if len(edit.kinds) == 0 {
 				if len(found) > 0 {
 					t.Errorf("the verifier finds %q", found)
-				}
-				if tail := string(edited[len(whole):]); tail != "" && !allAre(s.orphans(), tail) {
-					t.Errorf("set aside: %q, want %q", s.orphans(), tail)
 				}
 				return
 			}
@@ -208,4 +172,35 @@ func nextFrame(parts [][]byte) []byte {
 	header := frame.Header{Turn: last.Turn + 1, Agent: last.Agent, Token: last.Token, At: last.At}
 	text, _ := frame.Append(nil, last.Sum, header, [][]byte{[]byte("uncommitted")})
 	return text
+}
+
+// A file that was restored to an older state may have grown again, by another turn of the
+// same size: it is as long as head says, and refused.
+func TestRun_anotherTurnOfTheSameSizeIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, zktest.Shared(t))
+	s.turns("mine", 2)
+	parts := frames(s.read())
+	line, _, _ := strings.Cut(string(parts[2]), "\n")
+	last, err := frame.ParseHeader([]byte(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ = strings.Cut(string(parts[1]), "\n")
+	first, err := frame.ParseHeader([]byte(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _ := frame.Append(nil, first.Sum, frame.Header{Turn: 2, Agent: last.Agent, Token: last.Token, At: last.At}, [][]byte{[]byte("mine x")})
+	if len(other) != len(parts[2]) {
+		t.Fatal("it is not of the same size")
+	}
+	s.put(slices.Concat(parts[0], parts[1], other))
+	before := s.everything()
+	err = s.run(s.calm(&script{name: "next", count: 1}))
+	wantRefused(t, "another turn", err)
+	if err == nil || !strings.Contains(err.Error(), "does not have turn 2") {
+		t.Errorf("it says: %v", err)
+	}
+	s.wantUnchanged(before)
 }

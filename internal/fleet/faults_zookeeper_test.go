@@ -13,7 +13,7 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/zkdev"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // setHead is somebody who restores what ZooKeeper held.
@@ -42,7 +42,7 @@ func (s *site) getHead(sess fleet.Session) []byte {
 
 // A ZooKeeper that was wiped, or restored to the state of any earlier turn, is not
 // believed: by newcomers, nor by agents that run.
-func TestAZooKeeperThatWentBackIsRefused(t *testing.T) {
+func TestRun_aZooKeeperThatWentBackIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, zktest.Shared(t))
 	sess := s.onlooker()
@@ -51,7 +51,7 @@ func TestAZooKeeperThatWentBackIsRefused(t *testing.T) {
 		s.turns(fmt.Sprint("turn ", turn), 1)
 		past = append(past, s.getHead(sess))
 	}
-	begun := strings.Replace(string(past[0]), `"turn":1`, `"turn":0`, 1)
+	begun := strings.Replace(string(past[0]), " turn=1 ", " turn=0 ", 1)
 	now := func() []byte { return past[len(past)-1] }
 	for name, back := range map[string]func(){
 		"wiped": func() {
@@ -66,6 +66,7 @@ func TestAZooKeeperThatWentBackIsRefused(t *testing.T) {
 		"at another's turn 0": func() { s.setHead(sess, []byte(begun)) },
 		"damaged":             func() { s.setHead(sess, now()[:20]) },
 		"emptied":             func() { s.setHead(sess, nil) },
+		"a newer edition's":   func() { s.setHead(sess, []byte(strings.Replace(string(now()), "head 2 ", "head 3 ", 1))) },
 		"not ours":            func() { s.setHead(sess, []byte(`{"turn":4}`)) },
 	} {
 		back()
@@ -95,7 +96,8 @@ func TestAZooKeeperThatWentBackIsRefused(t *testing.T) {
 
 // Another ZooKeeper stands at the same address, with nothing in it, or with head as it
 // was some turns ago. Its tokens have nothing to do with the old one's.
-func TestAnotherZooKeeperInItsPlaceIsRefused(t *testing.T) {
+func TestRun_anotherZooKeeperInItsPlaceIsRefused(t *testing.T) {
+	t.Parallel()
 	for name, ago := range map[string]int{"empty": -1, "one turn back": 1, "two turns back": 2} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -162,7 +164,7 @@ var foreign = []string{
 
 // Nodes that are none of ours, or ours and spoilt, wherever they are: the fleet writes,
 // and the status tells of them.
-func TestAFleetWritesAmongForeignAndMalformedNodes(t *testing.T) {
+func TestRun_aFleetWritesAmongForeignAndMalformedNodes(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, zktest.Shared(t))
 	sess := s.onlooker()
@@ -175,10 +177,13 @@ func TestAFleetWritesAmongForeignAndMalformedNodes(t *testing.T) {
 			t.Fatalf("%s: %v", path, err)
 		}
 	}
-	for i, name := range foreign {
-		plant(s.root.Queue()+"/"+name, `{"agent":`, []int32{0, zk.FlagEphemeral}[i%2])
+	if err := queue.Ensure(t.Context(), sess, s.root.Queue(1)); err != nil {
+		t.Fatal(err)
 	}
-	plant(s.root.Queue()+"/x/below", "", 0)
+	for i, name := range foreign {
+		plant(s.root.Queue(1)+"/"+name, `{"agent":`, []int32{0, zk.FlagEphemeral}[i%2])
+	}
+	plant(s.root.Queue(1)+"/x/below", "", 0)
 	plant(s.root.Agents()+"/agent-1", "no JSON", 0) // a name that never gets free
 	plant(s.root.Agents()+"/Nobody At All", `{"agent":7}`, 0)
 	plant(string(s.root)+"/stranger", "", 0)
@@ -210,15 +215,14 @@ func TestAFleetWritesAmongForeignAndMalformedNodes(t *testing.T) {
 
 // A place whose card cannot be read is a place all the same: its turn is waited for, the
 // status names it, and it can be evicted.
-func TestAPlaceWithASpoiltCardIsWaitedForAndEvicted(t *testing.T) {
+func TestRun_aPlaceWithASpoiltCardIsWaitedForAndEvicted(t *testing.T) {
 	t.Parallel()
 	for name, card := range map[string]string{"nothing": "", "no JSON": "\x00\xff", "other types": `{"agent":{},"host":[],"boot_id":7,"since":"never","life":1}`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, zktest.Shared(t))
-			s.turns("before", 1)
+			s := begun(t)
 			sess := s.onlooker()
-			place, err := sess.Create(t.Context(), s.root.Queue()+"/"+strings.Repeat("a", 32)+"-", []byte(card), zk.FlagEphemeral|zk.FlagSequence)
+			place, err := sess.Create(t.Context(), s.root.Queue(1)+"/"+strings.Repeat("a", 32)+"-", []byte(card), zk.FlagEphemeral|zk.FlagSequence)
 			if err != nil {
 				t.Fatal(err)
 			}

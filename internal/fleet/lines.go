@@ -21,10 +21,11 @@ type Lines struct {
 	maxRecords, maxBytes int
 
 	mu      sync.Mutex
-	tuner   *Tuner   // has its say over maxRecords, when set
-	records [][]byte // read and not yet acknowledged
-	bytes   int
+	tuner   *Tuner        // has its say over maxRecords, when set
+	records [][]byte      // read and not yet committed
+	bytes   int           // theirs
 	taken   int           // of records, how many Take handed out
+	under   []int         // of the turns that are committed and not acknowledged: their records
 	err     error         // why there will be no more: errEnd, a *RecordError, the stream's
 	filled  chan struct{} // capacity 1: something came, or the end
 	drained chan struct{} // capacity 1: something went
@@ -158,25 +159,44 @@ func (l *Lines) Take(uint64) [][]byte {
 
 func (l *Lines) With() []any { return nil }
 
+func (l *Lines) Gone(int) bool { return true }
+
 func (l *Lines) More() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.records) > l.taken
 }
 
-func (l *Lines) Ack() {
+func (l *Lines) Committed() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range l.records[:l.taken] {
 		l.bytes -= len(r) + 1
 	}
+	l.under = append(l.under, l.taken)
 	l.records = l.records[l.taken:]
 	l.taken = 0
 	signal(l.drained)
 }
 
+func (l *Lines) Back() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.taken = 0
+}
+
+func (l *Lines) Ack() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.under = l.under[1:]
+}
+
 func (l *Lines) Pending() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.records)
+	n := len(l.records)
+	for _, records := range l.under {
+		n += records
+	}
+	return n
 }

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,14 +17,19 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
 // member is an agent's entry under agents/: who is in the fleet.
 type member struct {
 	filelock.Member
 	Run string `json:"run"` // one process's life, across its sessions
+
+	Held      string     `json:"held,omitempty"`       // what holds it up: it takes no turns
+	HeldSince *time.Time `json:"held_since,omitempty"` // by its own clock
 }
+
+// node is our entry.
+func (a *Agent) node() string { return path.Join(a.Root.Agents(), a.scribe.called()) }
 
 // ErrNameTaken says that another live agent has the name that was asked for.
 var ErrNameTaken = errors.New("the agent's name is taken")
@@ -101,7 +107,7 @@ func claim(ctx context.Context, sess filelock.Session, node string, me member) (
 			return nil, nil
 		}
 		if !errors.Is(err, zk.ErrNodeExists) && !errors.Is(err, session.ErrBroken) || ctx.Err() != nil || sess.Err() != nil {
-			return nil, err
+			return nil, cmp.Or(sess.Err(), err)
 		}
 		there, err := sess.Get(ctx, node)
 		if errors.Is(err, zk.ErrNoNode) {
@@ -119,7 +125,7 @@ func claim(ctx context.Context, sess filelock.Session, node string, me member) (
 		}
 		err = sess.Delete(ctx, node)
 		if session.Definite(err) && !errors.Is(err, zk.ErrNoNode) || ctx.Err() != nil || sess.Err() != nil {
-			return nil, err
+			return nil, cmp.Or(sess.Err(), context.Cause(ctx), err) // and never nil: it is not ours yet
 		}
 	}
 }
@@ -166,43 +172,15 @@ func lives(ctx context.Context, sess filelock.Session, root filelock.Root) (name
 	return names, err
 }
 
-// oneMachine refuses a fleet that spans machines: their agents cannot share a
-// file system whose flock is to be trusted. Members of this machine's time before
-// its last boot are ghosts, and go when their sessions expire.
-func oneMachine(ctx context.Context, sess Session, root filelock.Root, bootID string) error {
-	patience, cancel := context.WithTimeout(ctx, 2*sess.Timeout())
-	defer cancel()
-	for {
-		all, err := members(ctx, sess, root)
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(all, func(m member) bool { return m.BootID != bootID && m.BootID != "" })
-		if i < 0 {
-			return nil
-		}
-		other := all[i]
-		err = waitGone(patience, sess, path.Join(root.Agents(), other.Agent))
-		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			return &writer.RefusedError{
-				Why:  fmt.Sprintf("agent %s of this fleet runs on another machine (host %s), and no lock on a shared volume is to be trusted across machines", other.Agent, other.Host),
-				Next: "give this machine's fleet a name and a data file of its own (fleet.name, data.file)",
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
 // BootID identifies the running kernel: the same in all containers of a machine,
-// another on every other machine and after every boot.
-func BootID() (string, error) {
+// another on every other machine and after every boot. It is empty where it cannot be
+// had: deaths are noticed by the session's end then.
+func BootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return "", fmt.Errorf("read the boot id: %w", err)
+		return ""
 	}
-	return strings.TrimSpace(string(id)), nil
+	return strings.TrimSpace(string(id))
 }
 
 func encode(v any) []byte {

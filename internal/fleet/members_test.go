@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // A process that was stopped while it waited finds both gone at once: its session

@@ -6,22 +6,34 @@ import (
 	"time"
 )
 
-// Source is where an agent's records come from. What Take has handed out stays the
-// source's to give again until Ack: a turn that was lost is written in another.
-// The agent calls the methods one at a time.
+// Source is where an agent's records come from. It hands each record out once, turn by
+// turn; what it has handed out stays its own to give again until it is told that the turn
+// was committed. Several turns may be committed and not yet acknowledged.
+//
+// The agent calls the methods one at a time, but for Ack and Pending, which it may call
+// from another goroutine meanwhile.
 type Source interface {
 	// Wait blocks until Take has something to give. io.EOF says that nothing more
 	// will come, a *RecordError that what comes next cannot be a record.
 	Wait(ctx context.Context) error
-	// Take gives the records for a turn, at least one after Wait returned nil.
+	// Take gives the next records, for a turn, at least one after Wait returned nil.
 	Take(turn uint64) [][]byte
 	// With gives the operations that belong to what Take gave: they happen in the
 	// transaction that commits it, or neither does. Nil is the usual answer.
 	With() []any
-	// More tells whether, once what Take gave is acknowledged, the next Wait would
+	// Gone tells that an operation of With, counted from 0, was refused, because somebody
+	// else has done what it does, and whether Take has something to give without it. Back
+	// was called before.
+	Gone(at int) bool
+	// More tells whether, once what Take gave is committed, the next Wait would
 	// return nil at once. The agent then takes its next place with the commit.
 	More() bool
-	// Ack tells that what Take gave last is on disk and committed.
+	// Committed tells that what Take gave last is committed. It must not be given again.
+	Committed()
+	// Back tells that what Take gave last was not committed, nor ever will be: Take gives
+	// it again.
+	Back()
+	// Ack tells that what was committed first, and not acknowledged, is on disk.
 	Ack()
 	// Pending is how many records were read and not yet acknowledged.
 	Pending() int
@@ -50,7 +62,7 @@ type Ticker struct {
 	// Tuner, when set, has its say over Lines and Pace.
 	Tuner *Tuner
 
-	taken int
+	taken int       // turns committed
 	beat  time.Time // of the turn before
 }
 
@@ -110,9 +122,15 @@ func (t *Ticker) More() bool {
 	return now.Pace == 0 && !t.done(t.taken+1)
 }
 
-// Ack moves on to the next beat of a steady rhythm, so that agents with the same
+func (t *Ticker) Gone(int) bool { return true }
+
+func (t *Ticker) Back() {}
+
+func (t *Ticker) Ack() {}
+
+// Committed moves on to the next beat of a steady rhythm, so that agents with the same
 // pace have the same number of turns; a beat that has passed is not made up for.
-func (t *Ticker) Ack() {
+func (t *Ticker) Committed() {
 	t.taken++
 	tuning, _ := t.tuning()
 	now, due := time.Now(), t.beat.Add(tuning.Pace)

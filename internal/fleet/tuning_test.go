@@ -45,6 +45,7 @@ func TestATickerThatWaitsNoticesAnotherPace(t *testing.T) {
 	if n := len(ticker.Take(1)); n != 2 || ticker.More() {
 		t.Errorf("%d lines, more: %v", n, ticker.More())
 	}
+	ticker.Committed()
 	ticker.Ack()
 	done := waits(t, t.Context(), ticker)
 	tuner.Set(fleet.Tuning{Pace: 2 * time.Hour, Lines: 2})
@@ -54,6 +55,7 @@ func TestATickerThatWaitsNoticesAnotherPace(t *testing.T) {
 		t.Errorf("%d lines, more: %v", n, ticker.More())
 	}
 	tuner.Set(fleet.Tuning{Pace: time.Hour, Lines: 5}) // while its turn is written
+	ticker.Committed()
 	ticker.Ack()
 	done = waits(t, t.Context(), ticker)
 	tuner.Set(fleet.Tuning{Pace: time.Millisecond, Lines: 5})
@@ -76,6 +78,7 @@ func TestLinesTakeAsManyAsTheyAreTold(t *testing.T) {
 			t.Errorf("%d records in a turn, want %d at most", n, most)
 		}
 		taken += n
+		lines.Committed()
 		lines.Ack()
 	}
 	if taken != 50 {
@@ -105,6 +108,7 @@ func TestAPausedSourceHoldsStill(t *testing.T) {
 	}
 
 	// Paused while it waits for its pace.
+	source.Committed()
 	source.Ack()
 	tuner.Set(fleet.Tuning{Lines: 1, Pace: time.Hour})
 	done = waits(t, t.Context(), source)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
@@ -13,131 +14,187 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
-// lastTurn is how long a turn that is under way may take to end well after the
-// agent was told to stop.
-const lastTurn = 600 * time.Millisecond
+// mostBehind is how far head may be beyond the file's end, in bytes, before the file is
+// filled first: the rest is in ZooKeeper's memory.
+const mostBehind = 8 << 20
 
-// turn writes, commits and acknowledges.
-func (a *Agent) turn(stop context.Context, hold *filelock.Hold) (*filelock.Place, error) {
-	// Told to stop, a turn still has a moment to end well.
-	ctx, cancel := lingering(stop, lastTurn)
-	defer cancel()
-	token := frame.Token(hold.Token())
-	writing, done := both(hold.Context(), ctx)
-	defer done()
-	head, err := a.head(writing, hold, token)
-	if err != nil {
-		return nil, a.abandon(hold, err)
+// next waits for the turn and takes it. A turn that was lost is no error: the
+// place is gone, and the same records are committed in another turn.
+func (a *Agent) next(ctx, late context.Context, queue *filelock.Queue, place *filelock.Place) (*filelock.Place, error) {
+	hold, err := place.Wait(ctx)
+	if errors.Is(err, filelock.ErrLost) {
+		a.Log.Warn("our place in the queue was removed, queueing again", zap.Error(err))
+		return nil, nil
 	}
-	records := a.Source.Take(head.Turn + 1)
-	out, err := a.file.Append(writing, token, head, records)
-	if err != nil {
-		return nil, a.abandon(hold, err)
-	}
-	next, err := hold.Commit(ctx, out.Head.Encode(), stop.Err() == nil && a.Source.More(), a.Source.With()...)
-	if errors.Is(err, filelock.ErrUnknown) {
-		a.doubt = &doubt{hold: hold, out: out, records: records}
-		a.Log.Warn("the connection broke during a commit, finding out what became of it", zap.Uint64("turn", out.Head.Turn))
+	if errors.Is(err, filelock.ErrNoHead) || errors.Is(err, filelock.ErrHead) {
+		return nil, refusedHead(err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return next, a.acknowledge(ctx, out, records)
-}
-
-// head is where the file is committed to, after beginning it if this is the first
-// turn of all.
-func (a *Agent) head(ctx context.Context, hold *filelock.Hold, token frame.Token) (frame.Head, error) {
-	if hold.Head() != nil {
-		return parseHead(hold.Head())
-	}
-	head, err := a.file.Begin(ctx, token)
-	if err != nil {
-		return head, err
-	}
-	a.Log.Info("beginning a new file", zap.Stringer("incarnation", head.Incarnation))
-	return head, hold.Publish(ctx, head.Encode())
-}
-
-// parseHead reads head. One that is gone or damaged explains nothing: refused.
-func parseHead(data []byte) (frame.Head, error) {
-	if data == nil {
-		return frame.Head{}, &writer.RefusedError{Why: "ZooKeeper has no head any more: it was wiped or restored", Next: nextAdopt}
-	}
-	head, err := frame.ParseHead(data)
-	if err != nil {
-		return head, &writer.RefusedError{Why: err.Error(), Next: nextAdopt}
-	}
-	return head, nil
-}
-
-const nextAdopt = "nothing was changed; find out what happened, then `agent adopt` verifies the file and goes on from what it holds"
-
-// abandon gives up a turn that could not be written, and makes of err what it
-// means for the agent.
-func (a *Agent) abandon(hold *filelock.Hold, err error) error {
+	next, err := a.turn(ctx, late, hold)
 	switch {
-	case errors.Is(err, writer.ErrSync):
-		return errors.Join(err, hold.Halt(err.Error()))
-	case errors.Is(err, writer.ErrFenced) && hold.Confirm() == nil:
-		// A higher token than that of the turn that ZooKeeper says is on.
-		err = &writer.RefusedError{
-			Why:  fmt.Sprintf("it is our turn by ZooKeeper, yet %v: ZooKeeper went back in time", err),
-			Next: nextAdopt,
-		}
-	case errors.Is(err, writer.ErrFenced) || hold.Err() != nil:
-		err = fmt.Errorf("%w: %w", filelock.ErrLost, err)
+	case errors.Is(err, filelock.ErrUnknown):
+		a.Log.Warn("the connection broke during a commit, finding out what became of it", zap.Uint64("turn", a.doubt.turn.Number))
+		return nil, a.settle(ctx, queue)
+	case errors.Is(err, errAgain):
+		return nil, nil
+	case errors.Is(err, filelock.ErrLost):
+		a.Log.Warn("fenced: the turn was lost before its commit, queueing again", zap.Error(err))
+		return nil, nil
 	}
-	hold.Release()
+	return next, err
+}
+
+// turn commits.
+func (a *Agent) turn(stop, late context.Context, hold *filelock.Hold) (*filelock.Place, error) {
+	head, begun := hold.Head()
+	if !begun {
+		if _, seen := a.scribe.seen(); seen.Turn > 0 {
+			hold.Release()
+			return nil, refusedHead(filelock.ErrNoHead)
+		}
+		return nil, a.begin(late, hold)
+	}
+	if err := a.mayCommit(late, hold, head); err != nil {
+		return nil, err
+	}
+	if !a.scribe.ready() { // the volume failed while we waited
+		hold.Release()
+		return nil, nil
+	}
+	for {
+		turn := a.compose(hold, head)
+		drops := a.scribe.takeDrops()
+		connection := hold.Connection()
+		next, err := hold.Commit(late, filelock.Commit{
+			Turn: turn, With: a.Source.With(), Drop: drops,
+			Again: stop.Err() == nil && a.Source.More() && a.scribe.room(len(turn.Bytes)),
+		})
+		var refused *filelock.RefusedError
+		switch {
+		case err == nil:
+			a.committed(turn, connection)
+			return next, nil
+		case errors.Is(err, filelock.ErrUnknown):
+			a.doubt = &doubt{hold: hold, turn: turn}
+			a.scribe.giveDrops(drops) // a node that went with the commit may be dropped again
+			return nil, err
+		}
+		a.scribe.giveDrops(drops)
+		a.Source.Back()
+		if !errors.As(err, &refused) {
+			return nil, err
+		}
+		if !a.Source.Gone(refused.At) { // nothing is left for this turn
+			hold.Release()
+			return nil, nil
+		}
+	}
+}
+
+// compose makes the turn that follows head of what the source gives.
+func (a *Agent) compose(hold *filelock.Hold, head frame.Head) frame.Turn {
+	header := frame.Header{Agent: a.name, Token: hold.Token(), At: a.Now().UTC().Truncate(time.Millisecond)}
+	return head.Next(header, a.run, a.Source.Take(head.Turn+1))
+}
+
+// committed hands a turn over to the scribe.
+func (a *Agent) committed(turn frame.Turn, connection uint64) {
+	a.Source.Committed()
+	a.scribe.add(turn, connection)
+	if ce := a.Log.Check(zap.DebugLevel, "turn committed"); ce != nil {
+		ce.Write(zap.Uint64("turn", turn.Number), zap.Int("records", turn.Header.Lines), zap.Stringer("token", turn.Header.Token))
+	}
+}
+
+// mayCommit compares where the file ended, when it was last measured, with head. The
+// file never ends beyond head, which was read later: if it does, somebody else wrote to
+// it, or ZooKeeper went back in time. But head may be old, if our place is gone.
+func (a *Agent) mayCommit(ctx context.Context, hold *filelock.Hold, head frame.Head) error {
+	end, seen := a.scribe.seen()
+	var err error
+	switch {
+	case seen.Incarnation != head.Incarnation: // begun or adopted: is what is open the file?
+		hold.Release()
+		return a.again(ctx, a.scribe.look)
+	case end > head.Offset:
+		err = &writer.RefusedError{
+			Why:  fmt.Sprintf("%s has %d bytes, and head says that %d are committed: something else writes to the file, or ZooKeeper went back in time", a.File.Path, end, head.Offset),
+			Next: "stop what writes there, then `agent adopt` puts those bytes aside and goes on",
+		}
+	case head.Turn < seen.Turn:
+		err = &writer.RefusedError{
+			Why:  fmt.Sprintf("head says that turn %d is the last, and turn %d was committed: ZooKeeper went back in time", head.Turn, seen.Turn),
+			Next: writer.NextAdopt,
+		}
+	case head.Offset-end > mostBehind && a.mustFill(ctx, head):
+		hold.Release()
+		return a.again(ctx, a.scribe.catchUp)
+	default:
+		return nil
+	}
+	lost := hold.Confirm()
+	hold.Release() // also without an answer: we must not queue behind a place of our own
+	if lost != nil {
+		return fmt.Errorf("%w: %w", filelock.ErrLost, lost)
+	}
 	return err
 }
 
-// acknowledge tells the source, when all that an acknowledgement promises is true.
-func (a *Agent) acknowledge(ctx context.Context, out writer.Appended, records [][]byte) error {
-	if err := a.receipt(ctx, out); err != nil {
-		return fmt.Errorf("%w: turn %d: %w", ErrUnacknowledged, out.Head.Turn, err)
+// mustFill tells whether the file, which looked too far behind head, has to be filled before
+// more is committed. It may have been measured a round of the fleet ago, and filled since:
+// it is measured anew. Who has filled it up to the head for which it gave its place up may
+// commit once, whatever was committed since, or it might never do. So the file is behind by
+// mostBehind and one turn of each agent, at most.
+func (a *Agent) mustFill(ctx context.Context, head frame.Head) bool {
+	end, late := a.scribe.endNow(ctx)
+	if head.Offset-end <= mostBehind {
+		return false
 	}
-	if a.Acks != nil {
-		run := frame.AckRun{Agent: a.name, Incarnation: out.Head.Incarnation}
-		if err := a.Acks.Write(run, out.Head.Turn, records); err != nil {
-			return fmt.Errorf("%w: turn %d: %w", ErrUnacknowledged, out.Head.Turn, err)
-		}
+	if a.fillTo > 0 && end >= a.fillTo {
+		a.fillTo = 0
+		return false
 	}
-	a.Source.Ack()
-	a.turns++
-	a.count += len(records)
-	a.Log.Info("turn committed", zap.Uint64("turn", out.Head.Turn), zap.Int("records", len(records)),
-		zap.Stringer("token", out.Head.Token))
-	return nil
+	a.fillTo = head.Offset
+	a.Log.Info("the file is far behind what is committed: filling it before the next turn",
+		zap.Int64("bytes", head.Offset-end), zap.NamedError("not_measured_anew", late))
+	return true
 }
 
-// receipt notes the commit on the volume, however long another process is inside.
-func (a *Agent) receipt(ctx context.Context, out writer.Appended) error {
-	for {
-		err := a.file.Receipt(ctx, out)
-		if !errors.Is(err, writer.ErrBusy) {
-			return err
-		}
-		a.Log.Warn("committed, and waiting to note it on the volume", zap.Error(err))
+// errAgain says that our place was given up for work that must not be done in a turn.
+var errAgain = errors.New("queueing again")
+
+// again has the scribe do something, after which we queue again.
+func (a *Agent) again(ctx context.Context, what func(context.Context) error) error {
+	if err := a.scribe.do(ctx, what); err != nil {
+		return err
 	}
+	return errAgain
 }
 
-// lingering is done a while after stop is.
-func lingering(stop context.Context, while time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
-	unhook := context.AfterFunc(stop, func() {
-		select {
-		case <-time.After(while):
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	return ctx, func() { unhook(); cancel() }
+// begin publishes the head of a new file, while it is our turn. The scribe has made sure
+// that there is none yet, or that it is empty.
+func (a *Agent) begin(ctx context.Context, hold *filelock.Hold) error {
+	i := frame.Incarnation{ID: uuid.New(), From: 1}
+	head, first := frame.Begin(i, 0, nil, a.name, a.Now()), frame.First(i, a.run)
+	err := hold.Begin(ctx, head, first)
+	hold.Release()
+	if errors.Is(err, filelock.ErrUnknown) {
+		return fmt.Errorf("%w: %v", filelock.ErrLost, err) // no commit is in doubt; whoever comes next sees it, or begins
+	}
+	if err != nil {
+		return err
+	}
+	a.Log.Info("beginning a new file", zap.Stringer("incarnation", head.Incarnation))
+	return a.scribe.do(ctx, a.scribe.look)
 }
 
-// both is done, with its cause, when either a or b is.
-func both(a, b context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(a)
-	unhook := context.AfterFunc(b, func() { cancel(context.Cause(b)) })
-	return ctx, func() { unhook(); cancel(context.Canceled) }
+// refusedHead explains a head that is gone or cannot be read.
+func refusedHead(err error) error {
+	next := writer.NextAdopt
+	if errors.Is(err, frame.ErrFormat) {
+		next = "nothing was changed; stop the agents of the other edition, then `agent adopt` carries the file over"
+	}
+	return &writer.RefusedError{Why: fmt.Sprintf("what ZooKeeper says of the file cannot be used: %v", err), Next: next}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -73,4 +74,37 @@ func ParseAckRun(line []byte) (AckRun, error) {
 		return AckRun{}, fmt.Errorf("not the beginning of an acknowledgement log: %q", clip(line))
 	}
 	return r, nil
+}
+
+// Pending is a line of an acknowledgement log that acknowledges nothing: the agent was
+// told to stop when this turn of its was committed, and not yet known to be on disk. The
+// agent's next run settles it.
+//
+//	#pending 42 5120 9a3f0c…
+type Pending struct {
+	Turn   uint64
+	Offset int64 // where the turn begins in the file
+	Sum    Sum   // the frame's
+}
+
+const pendingMark = "#pending "
+
+// AppendPending appends p as a line, newline included.
+func AppendPending(dst []byte, p Pending) []byte {
+	dst = strconv.AppendUint(append(dst, pendingMark...), p.Turn, 10)
+	dst = strconv.AppendInt(append(dst, ' '), p.Offset, 10)
+	return append(append(append(dst, ' '), p.Sum.String()...), '\n')
+}
+
+// IsPending tells whether a line, given without its newline, means to be a Pending.
+func IsPending(line []byte) bool { return bytes.HasPrefix(line, []byte(pendingMark)) }
+
+// ParsePending reads a line that AppendPending wrote, given without its newline.
+func ParsePending(line []byte) (Pending, error) {
+	f := fields{rest: strings.TrimPrefix(string(line), pendingMark)}
+	p := Pending{Turn: f.number(" ", 10, math.MaxUint64), Offset: f.offset(" "), Sum: f.sum("")}
+	if f.failed || p.Turn == 0 || !bytes.Equal(AppendPending(nil, p), append(line[:len(line):len(line)], '\n')) {
+		return Pending{}, fmt.Errorf("not a pending turn: %q", clip(line))
+	}
+	return p, nil
 }

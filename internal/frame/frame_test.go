@@ -227,9 +227,9 @@ func TestAppendPanicsRatherThanWriteAHeaderThatIsTooLong(t *testing.T) {
 
 func TestHeadAfterAFrameIsWhereItEnds(t *testing.T) {
 	_, headers := twoFrames(t)
-	before := Head{Incarnation: testID, Turn: 1, Offset: 100}
+	before := Head{Incarnation: testID, Line: 7, Queue: 3, Turn: 1, Start: 50, Offset: 100}
 	after := before.After(headers[1], 200)
-	want := Head{testID, 2, 300, headers[1].Sum, headers[1].Token, "b", headers[1].At}
+	want := Head{testID, 7, 3, 2, 100, 300, headers[1].Sum, headers[1].Token, "b", headers[1].At}
 	if after != want {
 		t.Errorf("got %+v, want %+v", after, want)
 	}

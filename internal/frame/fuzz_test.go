@@ -38,3 +38,47 @@ func FuzzAnIncarnationThatParsesHasOneSpelling(f *testing.F) {
 		}
 	})
 }
+
+func FuzzAHeadThatParsesHasOneSpelling(f *testing.F) {
+	f.Add([]byte(headText))
+	f.Add([]byte("head 3 x"))
+	f.Add([]byte(`{"incarnation":""}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := ParseHead(data)
+		switch {
+		case err != nil && d != Head{}:
+			t.Errorf("half a head came back with %v", err)
+		case err == nil && !bytes.Equal(d.Encode(), data):
+			t.Errorf("read %q, would write %q", data, d.Encode())
+		case err == nil && (d.Line > d.Start || d.Start >= d.Offset):
+			t.Errorf("its places do not rise: %+v", d)
+		}
+	})
+}
+
+// FuzzATurnThatParsesHasOneSpelling also holds what is believed to its own sum.
+func FuzzATurnThatParsesHasOneSpelling(f *testing.F) {
+	_, first, next := twoTurns()
+	f.Add(uint64(0), first.Encode())
+	f.Add(uint64(1), next.Encode())
+	f.Add(uint64(1), []byte("turn 3 x\n"))
+	f.Fuzz(func(t *testing.T, number uint64, data []byte) {
+		turn, err := ParseTurn(number, data)
+		if err != nil {
+			if turn.Bytes != nil || turn.Header != (Header{}) {
+				t.Errorf("half a turn came back with %v", err)
+			}
+			return
+		}
+		if !bytes.Equal(turn.Encode(), data) || turn.Before > turn.Offset {
+			t.Errorf("read %q, would write %q", data, turn.Encode())
+		}
+		if number == 0 {
+			return
+		}
+		again, header := Append(nil, turn.Prev, turn.Header, turn.Records())
+		if !bytes.Equal(again, turn.Bytes) || header != turn.Header {
+			t.Errorf("the turn's bytes %q, written anew %q", turn.Bytes, again)
+		}
+	})
+}

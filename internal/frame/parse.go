@@ -2,10 +2,14 @@ package frame
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // ParseHeader reads a header line, given without its newline. It accepts exactly
@@ -49,9 +53,54 @@ type fields struct {
 	bad    string // the first field that is not spelled as Append spells it
 }
 
-// text is what stands before the words that begin the next field.
+// mark takes the words that a line begins with, and knows those of other editions.
+func (f *fields) mark(want string) error {
+	rest, ok := strings.CutPrefix(f.rest, want)
+	if ok {
+		f.rest = rest
+		return nil
+	}
+	kind, _, _ := strings.Cut(want, " ")
+	edition, _, _ := strings.Cut(strings.TrimPrefix(f.rest, kind+" "), " ")
+	n, err := strconv.Atoi(edition)
+	switch {
+	case strings.HasPrefix(f.rest, "{"):
+		n, err = 1, nil
+	case !strings.HasPrefix(f.rest, kind+" ") || n == Format || n < 1 || strconv.Itoa(n) != edition:
+		err = errors.New("not as it was written")
+	}
+	if err != nil {
+		return fmt.Errorf("it does not begin with %q", want)
+	}
+	return fmt.Errorf("%w: it has format %d, and this program knows format %d", ErrFormat, n, Format)
+}
+
+// uuid, offset and sum read what their names say.
+func (f *fields) uuid(next string) uuid.UUID {
+	text := f.text(next)
+	id, err := uuid.Parse(text)
+	if err != nil || id.String() != text {
+		f.fail(text)
+	}
+	return id
+}
+
+func (f *fields) offset(next string) int64 { return int64(f.number(next, 10, math.MaxInt64)) }
+
+func (f *fields) sum(next string) (s Sum) {
+	text := f.text(next)
+	if s.UnmarshalText([]byte(text)) != nil {
+		f.fail(text)
+	}
+	return s
+}
+
+// text is what stands before the words that begin the next field, or all that is left.
 func (f *fields) text(next string) string {
 	value, rest, ok := strings.Cut(f.rest, next)
+	if next == "" {
+		value, rest, ok = f.rest, "", true
+	}
 	if !ok {
 		f.fail(f.rest)
 	}

@@ -133,66 +133,6 @@ func TestParseIncarnationRefusesTheNilUUID(t *testing.T) {
 	}
 }
 
-func wholeHead() Head {
-	return Head{Incarnation: testID, Turn: 42, Offset: 1000, Sum: Sum{0xab}, Token: 0x2a, Agent: "agent-3"}
-}
-
-func TestParseHeadRefusesWhatIsNoHead(t *testing.T) {
-	right := string(wholeHead().Encode())
-	if got, err := ParseHead([]byte(right)); err != nil || got != wholeHead() {
-		t.Fatalf("wrote %+v, read %+v, %v", wholeHead(), got, err)
-	}
-	for _, s := range []swap{
-		{"no offset", `"offset":1000`, `"x":0`},
-		{"offset zero", `"offset":1000`, `"offset":0`},
-		{"negative offset", `"offset":1000`, `"offset":-1`},
-		{"offset beyond 64 bits", `"offset":1000`, `"offset":9223372036854775808`},
-		{"offset no integer", `"offset":1000`, `"offset":1e30`},
-		{"negative turn", `"turn":42`, `"turn":-1`},
-		{"the nil incarnation", testID.String(), uuid.Nil.String()},
-		{"no incarnation", `"incarnation"`, `"x"`},
-		{"upper-case sum", `"ab00`, `"AB00`},
-		{"short sum", `"ab00`, `"ab`},
-		{"token without 0x", "0x2a", "2a"},
-		{"token with a plus sign", "0x2a", "0x+2a"},
-		{"trailing garbage", `"}`, `"}x`},
-		{"two heads", `"}`, `"}{}`},
-		{"torn", `"}`, ``},
-	} {
-		t.Run(s.name, func(t *testing.T) { mustRefuseHead(t, strings.Replace(right, s.old, s.new, 1), right) })
-	}
-	t.Run("nothing", func(t *testing.T) { mustRefuseHead(t, "", right) })
-	t.Run("null", func(t *testing.T) { mustRefuseHead(t, "null", right) })
-}
-
-func TestParseHeadAcceptsOneSpellingOnly(t *testing.T) {
-	right := string(wholeHead().Encode())
-	for _, s := range []swap{
-		{"token with a leading zero", "0x2a", "0x02a"},
-		{"token in upper-case hex", "0x2a", "0x2A"},
-		{"an unknown key", `"turn"`, `"x":1,"turn"`},
-		{"a key in upper case", `"turn"`, `"TURN"`},
-		{"a key twice", `"turn"`, `"turn":7,"turn"`},
-		{"no sum", `"sum":`, `"x":`},
-		{"no turn", `"turn":`, `"x":`},
-		{"an agent that is none", "agent-3", "Agent 3"},
-		{"a space", `{"`, `{ "`},
-		{"id as a URN", testID.String(), "urn:uuid:" + testID.String()},
-	} {
-		t.Run(s.name, func(t *testing.T) { mustRefuseHead(t, strings.Replace(right, s.old, s.new, 1), right) })
-	}
-}
-
-func mustRefuseHead(t testing.TB, data, right string) {
-	t.Helper()
-	if data == right {
-		t.Fatal("the test changed nothing")
-	}
-	if d, err := ParseHead([]byte(data)); err == nil || d != (Head{}) {
-		t.Errorf("%s: %+v, %v", data, d, err)
-	}
-}
-
 func wholeAck() Ack { return Ack{Turn: 42, Line: 1, Hash: sha256.Sum256([]byte("a record"))} }
 
 func TestParseAckReadsWhatAppendAckWrote(t *testing.T) {

@@ -14,6 +14,12 @@
 // known, which is not the same as death. A name is for one process's life and is never
 // used again.
 //
+// On a network volume the FIFO's name is seen by all machines, but its pipe lives in the
+// kernel that opened it: from elsewhere a living process's looks dead. Two mounts of one
+// kernel have two pipes, too. So Hold gives a life, which is the name and the FIFO's
+// device and inode as its owner sees them, and Watch says nothing of a FIFO that is
+// another by these. Whether it is the same kernel is for the caller to know (boot id).
+//
 // # What it does not promise
 //
 // That a death is noticed: somebody else may have opened the FIFO for writing. It
@@ -23,13 +29,10 @@ package lifeline
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,19 +48,32 @@ const unfinished = "."
 // so once.
 const tries = 100
 
+// mkfifo is a variable, so that a test can have a file system that takes no FIFOs.
+var mkfifo = unix.Mkfifo
+
 // Hold makes the FIFO called name, and the directory if need be, and holds it until
 // release is called or the process ends. As soon as others can see the name it is
-// held.
-func (d Dir) Hold(name string) (release func(), err error) {
+// held, and its entry is on disk. life is what Watch, Stands and Sweep know it by.
+//
+// Where the file system takes no FIFOs it makes a plain file: then nobody is told of the
+// death, but that the name is there shows who shares the directory.
+func (d Dir) Hold(name string) (life string, release func(), err error) {
 	if err := check(name); err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	final := filepath.Join(string(d), name)
 	for range tries {
 		var fd int
 		fd, err = d.hold(filepath.Join(string(d), unfinished+name), final)
 		if err == nil {
-			return sync.OnceFunc(func() {
+			if life, err = lifeOf(name, fd); err == nil {
+				err = syncDir(string(d))
+			}
+			if err != nil {
+				unix.Close(fd)
+				break
+			}
+			return life, sync.OnceFunc(func() {
 				_ = os.Remove(final) // one that stays is swept by another
 				unix.Close(fd)
 			}), nil
@@ -66,7 +82,53 @@ func (d Dir) Hold(name string) (release func(), err error) {
 			break // else somebody swept it before we held it
 		}
 	}
-	return nil, fmt.Errorf("hold a lifeline: %w", err)
+	return "", nil, fmt.Errorf("hold a lifeline: %w", err)
+}
+
+// lifeOf is name, and the FIFO's device and inode, or name alone when fd is no FIFO.
+func lifeOf(name string, fd int) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "", err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return name, nil
+	}
+	return fmt.Sprintf("%s.%x.%x", name, st.Dev, st.Ino), nil
+}
+
+// nameOf is the name in a life.
+func nameOf(life string) string {
+	name, _, _ := strings.Cut(life, ".")
+	return name
+}
+
+// Path is where the name of a life is.
+func (d Dir) Path(life string) string { return filepath.Join(string(d), nameOf(life)) }
+
+// Stands tells whether the name of a life is there. What can be no name is nowhere.
+func (d Dir) Stands(life string) (bool, error) {
+	if check(nameOf(life)) != nil {
+		return false, nil
+	}
+	_, err := os.Lstat(d.Path(life))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Tells tells whether the end of a life is told to anybody: it is not where the file system
+// takes no FIFOs.
+func (d Dir) Tells(life string) bool { return life != nameOf(life) }
+
+func syncDir(name string) error {
+	dir, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
 }
 
 // hold takes a plain descriptor: an *os.File nobody refers to any more is closed.
@@ -79,10 +141,14 @@ func (d Dir) hold(temp, final string) (fd int, err error) {
 	} else if !info.IsDir() {
 		return -1, fmt.Errorf("%s is not a directory", d)
 	}
-	if err := unix.Mkfifo(temp, 0o644); err != nil && !errors.Is(err, os.ErrExist) {
-		return -1, &os.PathError{Op: "mkfifo", Path: temp, Err: err}
+	switch made := mkfifo(temp, 0o644); {
+	case made == nil || errors.Is(made, os.ErrExist):
+		fd, err = openFIFO(temp, unix.O_RDWR) // on Linux that does not wait for a reader
+	case errors.Is(made, unix.EPERM) || errors.Is(made, unix.EOPNOTSUPP) || errors.Is(made, unix.ENOSYS):
+		fd, err = unix.Open(temp, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+	default:
+		return -1, &os.PathError{Op: "mkfifo", Path: temp, Err: made}
 	}
-	fd, err = openFIFO(temp, unix.O_RDWR) // on Linux that does not wait for a reader
 	if err != nil {
 		return -1, err
 	}
@@ -91,82 +157,6 @@ func (d Dir) hold(temp, final string) (fd int, err error) {
 		return -1, err
 	}
 	return fd, nil
-}
-
-// Watch closes died when the process that holds the FIFO called name has let go of it.
-// It looks until stop is called, once; after that nothing of it is left and died is
-// closed by nobody. An error says that nothing can be known.
-func (d Dir) Watch(name string) (died <-chan struct{}, stop func(), err error) {
-	if err := check(name); err != nil {
-		return nil, nil, err
-	}
-	path := filepath.Join(string(d), name)
-	fd, err := openFIFO(path, unix.O_RDONLY)
-	if err != nil {
-		return nil, nil, err
-	}
-	file := os.NewFile(uintptr(fd), path)
-	if err := file.SetReadDeadline(time.Time{}); err != nil { // then Read would not wait either
-		file.Close()
-		return nil, nil, err
-	}
-	gone, ended := make(chan struct{}), make(chan struct{})
-	go func() { // ends with the FIFO, or with stop
-		defer close(ended)
-		// What strangers write into it is thrown away.
-		if _, err := io.Copy(io.Discard, file); err == nil {
-			close(gone)
-		}
-	}()
-	return gone, func() { file.Close(); <-ended }, nil
-}
-
-// Sweep removes the FIFOs that nobody holds, but those that keep names. It asks keep
-// after it has found out which they are, so that who died before is still known to
-// those who have a use for it; and not at all when there are none.
-func (d Dir) Sweep(keep func() ([]string, error)) error {
-	let, err := d.letGo()
-	if err != nil || len(let) == 0 {
-		return err
-	}
-	kept, err := keep()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, name := range let {
-		if slices.Contains(kept, name) {
-			continue
-		}
-		if err := os.Remove(filepath.Join(string(d), name)); !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// letGo lists the FIFOs that nobody holds. One with a stranger's bytes in it is left
-// for later.
-func (d Dir) letGo() (names []string, err error) {
-	entries, err := os.ReadDir(string(d))
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		if check(strings.TrimPrefix(e.Name(), unfinished)) != nil {
-			continue
-		}
-		fd, err := openFIFO(filepath.Join(string(d), e.Name()), unix.O_RDONLY)
-		if err != nil {
-			continue // gone meanwhile, or none of ours
-		}
-		n, err := unix.Read(fd, make([]byte, 1))
-		unix.Close(fd)
-		if n == 0 && err == nil {
-			names = append(names, e.Name())
-		}
-	}
-	return names, nil
 }
 
 // openFIFO opens a FIFO and nothing else, without waiting for its other end.

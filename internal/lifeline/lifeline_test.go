@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	if name := os.Getenv("LIFELINE_TEST_NAME"); name != "" {
-		if _, err := Dir(dir).Hold(name); err != nil {
+		if _, _, err := Dir(dir).Hold(name); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -86,9 +86,29 @@ func (h holder) stop() {
 	}
 }
 
+// life is that of the FIFO that stands under name now.
+func life(t testing.TB, d Dir, name string) string {
+	t.Helper()
+	fd, err := openFIFO(d.Path(name), unix.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	life, err := lifeOf(name, fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return life
+}
+
 func watch(t testing.TB, d Dir, name string) <-chan struct{} {
 	t.Helper()
-	died, stop, err := d.Watch(name)
+	return watchLife(t, d, life(t, d, name))
+}
+
+func watchLife(t testing.TB, d Dir, life string) <-chan struct{} {
+	t.Helper()
+	died, stop, err := d.Watch(life)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +118,7 @@ func watch(t testing.TB, d Dir, name string) <-chan struct{} {
 
 func hold(t testing.TB, d Dir, name string) (release func()) {
 	t.Helper()
-	release, err := d.Hold(name)
+	_, release, err := d.Hold(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +253,7 @@ func TestNamesStayInTheDirectory(t *testing.T) {
 		if _, _, err := d.Watch(name); err == nil {
 			t.Errorf("watch %q: no error", name)
 		}
-		if _, err := d.Hold(name); err == nil {
+		if _, _, err := d.Hold(name); err == nil {
 			t.Errorf("hold %q: no error", name)
 		}
 	}
@@ -287,7 +307,7 @@ func TestAWatchLeavesNothingBehind(t *testing.T) {
 	warm := watch(t, d, "a") // the runtime's own descriptors
 	descriptors, goroutines := countDescriptors(t), runtime.NumGoroutine()
 	for range 100 {
-		died, stop, err := d.Watch("a")
+		died, stop, err := d.Watch(life(t, d, "a"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +351,7 @@ func TestHoldSaysWhyItCannot(t *testing.T) {
 		"/dev/null/alive":                "not a directory",
 		filepath.Dir(file) + "/no/alive": "no such file",
 	} {
-		if _, err := Dir(dir).Hold("a"); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := Dir(dir).Hold("a"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}

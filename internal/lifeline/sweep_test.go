@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,7 +52,7 @@ func TestSweepRemovesWhatNobodyHolds(t *testing.T) {
 	if err := d.Sweep(func() ([]string, error) { return nil, oops }); !errors.Is(err, oops) || listing(t, d) != before {
 		t.Errorf("when it cannot be known whom to keep: %v, there are %s", err, listing(t, d))
 	}
-	if err := d.Sweep(func() ([]string, error) { return []string{"listed", "other"}, nil }); err != nil {
+	if err := d.Sweep(func() ([]string, error) { return []string{"listed.fe01.1b3", "other"}, nil }); err != nil {
 		t.Error(err)
 	}
 	if got := listing(t, d); got != "FOREIGN link listed live regular written" {
@@ -111,7 +112,7 @@ func TestSweepNeverTakesALifelineThatBegins(t *testing.T) {
 	}
 	for n := range 1000 {
 		name := fmt.Sprint("run-", n)
-		release, err := d.Hold(name)
+		_, release, err := d.Hold(name)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			break
@@ -130,5 +131,62 @@ func TestSweepNeverTakesALifelineThatBegins(t *testing.T) {
 		if err := <-swept; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// withoutFIFOs has the test's file system take no FIFOs.
+func withoutFIFOs(t *testing.T) {
+	was := mkfifo
+	t.Cleanup(func() { mkfifo = was })
+	mkfifo = func(string, uint32) error { return unix.EPERM }
+}
+
+// A plain marker stays while it is young, or its life is listed. What is no marker stays.
+func TestSweepMarkersRemovesOldOnesOfNobody(t *testing.T) {
+	d := newDir(t)
+	withoutFIFOs(t)
+	old := time.Now().Add(-markerAge - time.Minute)
+	for _, name := range []string{"dead", "listed", "young", "written", ".half", "FOREIGN", "foreign.txt"} {
+		life, _, err := d.Hold("made")
+		if err != nil || life != "made" {
+			t.Fatalf("%q, %v", life, err)
+		}
+		path := filepath.Join(string(d), name)
+		if err := os.Rename(d.Path(life), path); err != nil {
+			t.Fatal(err)
+		}
+		if name == "written" {
+			if err := os.WriteFile(path, []byte("x"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if name != "young" {
+			if err := os.Chtimes(path, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := unix.Mkfifo(filepath.Join(string(d), "fifo"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(filepath.Join(string(d), "fifo"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	before := listing(t, d)
+	oops := errors.New("oops")
+	if err := d.SweepMarkers(func() ([]string, error) { return nil, oops }); !errors.Is(err, oops) || listing(t, d) != before {
+		t.Errorf("when it cannot be known whom to keep: %v, there are %s", err, listing(t, d))
+	}
+	if err := d.Sweep(func() ([]string, error) { return []string{"fifo.1.2"}, nil }); err != nil || listing(t, d) != before {
+		t.Errorf("Sweep, whose caller may not know all: %v, there are %s", err, listing(t, d))
+	}
+	if err := d.SweepMarkers(func() ([]string, error) { return []string{"listed", "other"}, nil }); err != nil {
+		t.Error(err)
+	}
+	if got := listing(t, d); got != "FOREIGN fifo foreign.txt listed written young" {
+		t.Errorf("left: %s", got)
+	}
+	if err := Dir(string(d) + "-none").SweepMarkers(keepNone); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("sweep what is not there: %v", err)
 	}
 }

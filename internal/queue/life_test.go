@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // ledger is Lifelines that only writes down what is asked of it.
@@ -16,11 +17,15 @@ type ledger struct {
 	open    []string // watches
 	asked   int
 	unknown bool
+	silent  bool // nobody is told of a death
 }
 
-func (l *ledger) Hold(name string) (func(), error) {
+func (l *ledger) Hold(name string) (string, func(), error) {
+	if l.unknown {
+		return "", nil, errors.New("unknown")
+	}
 	l.open = append(l.open, "own "+name)
-	return func() { l.close("own " + name) }, nil
+	return name + ".life", func() { l.close("own " + name) }, nil
 }
 
 func (l *ledger) Watch(name string) (<-chan struct{}, func(), error) {
@@ -31,6 +36,8 @@ func (l *ledger) Watch(name string) (<-chan struct{}, func(), error) {
 	l.open = append(l.open, name)
 	return make(chan struct{}), func() { l.close(name) }, nil
 }
+
+func (l *ledger) Tells(string) bool { return !l.silent }
 
 func (l *ledger) Sweep(func() ([]string, error)) error { return nil }
 
@@ -74,6 +81,20 @@ func TestTheWatchOnTheAgentBeforeUsIsKept(t *testing.T) {
 	lines.want(5, "own me, c")
 	l.End()
 	lines.want(5, "")
+}
+
+// Where nobody is told of a death, who runs there says so, once.
+func TestBeginLife_saysWhereNobodyIsToldOfItsEnd(t *testing.T) {
+	for _, silent := range []bool{false, true} {
+		core, said := observer.New(zap.InfoLevel)
+		l := BeginLife(&ledger{t: t, silent: silent}, "me", zap.New(core))
+		l.Watch(Member{Life: "a"})
+		l.Watch(Member{Life: "b"})
+		l.End()
+		if n := said.FilterMessageSnippet("wait until its session expires").Len(); n != map[bool]int{true: 1}[silent] || said.Len() != n {
+			t.Errorf("silent %v: it says %v", silent, said.All())
+		}
+	}
 }
 
 func TestWithoutLifelinesNothingIsKnown(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 func TestParseName(t *testing.T) {
@@ -79,7 +79,7 @@ func TestTheQueuesCounterComesToItsEnd(t *testing.T) {
 		if _, err := sess.Create(t.Context(), path.Join(dir, name), nil, zk.FlagEphemeral); err != nil {
 			t.Fatal(err)
 		}
-		place, err := line.Adopt(name)
+		place, err := line.Adopt(name, 0)
 		if !errors.Is(err, want) || (place == nil) != (want != nil) {
 			t.Errorf("%s: place %v, %v, want %v", seq, place, err, want)
 		}

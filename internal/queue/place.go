@@ -60,12 +60,13 @@ func (l *Line) join(ctx context.Context, shared bool) (*Place, error) {
 		if err != nil {
 			return nil, fmt.Errorf("join the queue: %w", err)
 		}
-		return l.Adopt(path.Base(node))
+		return l.Adopt(path.Base(node), 0)
 	}
 }
 
-// Adopt makes a Place of a node that was made for us, as by a transaction of the caller's.
-func (l *Line) Adopt(name string) (*Place, error) {
+// Adopt makes a Place of a node that was made for us, as by a transaction of the caller's,
+// whose zxid is the place's token; 0 means that it is not known.
+func (l *Line) Adopt(name string, token uint64) (*Place, error) {
 	_, seq, shared, ok := parseName(name)
 	if !ok || seq < 0 || seq == math.MaxInt32 {
 		l.tidy(name)
@@ -74,7 +75,7 @@ func (l *Line) Adopt(name string) (*Place, error) {
 	if l.Log == nil {
 		l.Log = zap.NewNop()
 	}
-	return &Place{line: l, name: name, shared: shared}, nil
+	return &Place{line: l, name: name, shared: shared, token: token}, nil
 }
 
 // NewID is a GUID of our own, by which a node is recognised whose name we were
@@ -84,13 +85,20 @@ func NewID() string { return strings.ReplaceAll(uuid.NewString(), "-", "") }
 // Prefix is the path with which to create a sequential node for id.
 func (l *Line) Prefix(id string) string { return path.Join(l.Dir, id) + "-" }
 
-// Card is what a place says of who has it.
+// Card is what a place says of who has it. (Since when somebody is in the line is told by
+// ZooKeeper's own clock, see Entry.)
 func (l *Line) Card() []byte {
+	if l.card != nil {
+		return l.card
+	}
 	who := l.Who
 	who.Since = time.Now().UTC()
 	data, err := json.Marshal(who)
 	if err != nil {
 		panic(err) // a plain struct of strings and times
+	}
+	if l.Unwatched { // then one goroutine has the line
+		l.card = data
 	}
 	return data
 }
@@ -142,6 +150,12 @@ func (p *Place) Leaving() { p.leaving.Store(true) }
 func (p *Place) Name() string { return p.name }
 func (p *Place) Path() string { return path.Join(p.line.Dir, p.name) }
 
+// Sequence is the place's number in the line.
+func (p *Place) Sequence() int32 {
+	_, seq, _, _ := parseName(p.name)
+	return seq
+}
+
 // Token is the fencing token: the place's creation zxid, higher than that of every place
 // before it. It is known once Next or Wait returned nil.
 func (p *Place) Token() uint64 { return p.token }
@@ -159,7 +173,7 @@ func parseName(name string) (id string, seq int32, shared, ok bool) {
 	rest, shared := strings.CutPrefix(name[idLen:], sharedMark)
 	digits, ok := strings.CutPrefix(rest, "-")
 	n, err := strconv.ParseInt(digits, 10, 32)
-	if !ok || err != nil || fmt.Sprintf("%010d", n) != digits { // as ZooKeeper writes it
+	if !ok || err != nil || len(digits) < 10 || len(digits) > 10 && digits[0] != '-' || digits[0] == '+' { // as ZooKeeper writes it: %010d
 		return "", 0, false, false
 	}
 	return name[:idLen], int32(n), shared, true

@@ -5,16 +5,19 @@
 // A line is a persistent node; a place is an ephemeral sequential child of it, named
 // <guid>-<sequence>, or <guid>-shared-<sequence> for one that may stand beside others of
 // its kind. Whoever has nobody in its way has its turn. A waiter watches the nearest
-// place in its way, and its own, so that one departure wakes one waiter; it never polls.
-// (The algorithm is that of ZooKeeper's own recipe, with the own place watched too:
+// place in its way, so that one departure wakes one waiter; it never polls. It watches its
+// own place too, unless the line is Unwatched: then its owner learns that the place is gone
+// when it uses it, and not before. (The algorithm is that of ZooKeeper's own recipe, with
+// the own place watched too:
 // https://zookeeper.apache.org/doc/current/recipes.html.)
 //
 // # What is promised
 //
-// After every wait it is made sure that the place is still there; a waiter whose place
-// was deleted never believes that it is its turn. When Join or Wait fails, no place is
-// left behind, or the session is discarded and takes it along. Nodes that are none of
-// ours are ignored by all.
+// In a line that is watched, it is made sure after every wait that the place is still
+// there: a waiter whose place was deleted never believes that it is its turn. In one that is
+// Unwatched it may, and must use the place in a transaction that needs it. When Join or
+// Wait fails, no place is left behind, or the session is discarded and takes it along.
+// Nodes that are none of ours are ignored by all.
 //
 // That two never believe to have their turn at once is not promised, and can't be: a
 // process may be paused between its last look and what it does. Token is what to guard
@@ -96,4 +99,15 @@ type Line struct {
 	// Bury removes the place of a member that has died, whose node it is given, and
 	// whatever else it left. Nil removes the place alone.
 	Bury func(ctx context.Context, place string, node session.Node, m Member) error
+
+	// Unwatched says that a place need not be watched while it waits: its owner makes
+	// sure that it is there when it uses it, in the transaction that removes it. That
+	// spares a read for each place. Guard and Recheck must not be used then. Nor do the
+	// requests with which a place waits end with its context once they are sent, only the
+	// waiting does: who can't wait for ZooKeeper's answer discards the session.
+	Unwatched bool
+
+	card       []byte // what Card gives, once made
+	lastCard   []byte // the card that was read last, of
+	lastMember Member
 }

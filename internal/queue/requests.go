@@ -17,6 +17,15 @@ func Over(ctx context.Context, sess Session) bool {
 	return ctx.Err() != nil || sess.Err() != nil
 }
 
+// Steady is ctx for one request that does not end with it once it is sent: it ends with its
+// answer, or with the session. That costs half (session.Session knows why).
+func Steady(ctx context.Context) context.Context {
+	if ctx.Done() == nil || ctx.Err() != nil { // then it is not sent at all
+		return ctx
+	}
+	return context.WithoutCancel(ctx)
+}
+
 // Pause keeps a server that cuts every connection from being hammered.
 func Pause(ctx context.Context, sess Session) {
 	select {

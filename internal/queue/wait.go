@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -72,11 +73,27 @@ func (p *Place) Next(ctx context.Context) (after uint64, err error) {
 	}
 }
 
-// look makes sure that our place is there and ours, and watches it.
+// steady is ctx for a request.
+func (l *Line) steady(ctx context.Context) context.Context {
+	if l.Unwatched {
+		return Steady(ctx)
+	}
+	return ctx
+}
+
+// look makes sure that our place is there and ours, and watches it. Of a place that is
+// not watched it only learns the token.
 func (p *Place) look(ctx context.Context) error {
 	sess := p.line.Sess
+	see := sess.Watch
+	if p.line.Unwatched {
+		if p.token != 0 {
+			return nil
+		}
+		see = sess.Get
+	}
 	p.seen = sess.Connections()
-	own, err := sess.Watch(ctx, p.Path())
+	own, err := see(p.line.steady(ctx), p.Path())
 	switch {
 	case errors.Is(err, zk.ErrNoNode):
 		return fmt.Errorf("%w: our place %s was removed while we waited", ErrLost, p.name)
@@ -104,7 +121,7 @@ func (p *Place) Recheck(ctx context.Context) error {
 
 // ahead finds the nearest place in our way, "" when there is none.
 func (p *Place) ahead(ctx context.Context) (nearest string, err error) {
-	names, err := p.line.Sess.Children(ctx, p.line.Dir)
+	names, err := p.line.Sess.Children(p.line.steady(ctx), p.line.Dir)
 	if err != nil {
 		return "", fmt.Errorf("list the queue: %w", err)
 	}
@@ -132,7 +149,7 @@ func (p *Place) ahead(ctx context.Context) (nearest string, err error) {
 // whether it is gone.
 func (p *Place) watch(ctx context.Context, ahead string) (token uint64, gone bool, err error) {
 	sess := p.line.Sess
-	node, err := sess.Watch(ctx, path.Join(p.line.Dir, ahead))
+	node, err := sess.Watch(p.line.steady(ctx), path.Join(p.line.Dir, ahead))
 	if errors.Is(err, zk.ErrNoNode) {
 		return 0, false, nil // since the list; so make another
 	}
@@ -169,11 +186,27 @@ func (p *Place) watch(ctx context.Context, ahead string) (token uint64, gone boo
 // be known: it must be of our own machine, and have said by what its death is noticed.
 // Otherwise it is nil.
 func (l *Line) diedAhead(node session.Node) (m Member, died <-chan struct{}) {
-	if l.Died == nil || json.Unmarshal(node.Data, &m) != nil || m.Life == "" ||
-		m.BootID == "" || m.BootID != l.Who.BootID {
+	if l.Died == nil {
 		return m, nil
 	}
-	return m, l.Died(m)
+	if m, ok := l.readCard(node.Data); ok && m.Life != "" && m.BootID != "" && m.BootID == l.Who.BootID {
+		return m, l.Died(m)
+	}
+	return m, nil
+}
+
+// readCard reads a place's card. When turns go round it is the same one again and again.
+func (l *Line) readCard(data []byte) (m Member, ok bool) {
+	if l.Unwatched && bytes.Equal(data, l.lastCard) {
+		return l.lastMember, true
+	}
+	if json.Unmarshal(data, &m) != nil {
+		return Member{}, false
+	}
+	if l.Unwatched { // then one goroutine has the line
+		l.lastCard, l.lastMember = data, m
+	}
+	return m, true
 }
 
 // bury removes the place of a member that has died. On a nil error it is gone. It is

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 func TestDialExplainsInTimeWhyThereIsNoSession(t *testing.T) {

@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
-	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,17 +15,10 @@ import (
 	"github.com/go-zookeeper/zk"
 
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
-// Most tests here wait for a deadline to pass: they may do so together.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := flag.Set("test.parallel", "12"); err != nil {
-		panic(err)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { zktest.Together(m) }
 
 // patience is for what should happen soon, on a busy machine too.
 const patience = 10 * time.Second
@@ -138,15 +130,19 @@ func quick(t testing.TB, what string, limit time.Duration, f func()) time.Durati
 
 // goroutines counts those in our package's code or the library's, but not tests.
 func goroutines() (n int, stacks string) {
+	mine := stacksWith("turnstile/internal/session.", "go-zookeeper/zk.")
+	return len(mine), strings.Join(mine, "\n\n")
+}
+
+// stacksWith gives the stacks of the goroutines that have one of these in it.
+func stacksWith(some ...string) (stacks []string) {
 	buf := make([]byte, 4<<20)
-	var mine []string
 	for stack := range bytes.SplitSeq(buf[:runtime.Stack(buf, true)], []byte("\n\n")) {
-		s := string(stack)
-		if strings.Contains(s, "turnstile/internal/session.") || strings.Contains(s, "go-zookeeper/zk.") {
-			mine = append(mine, s)
+		if s := string(stack); slices.ContainsFunc(some, func(part string) bool { return strings.Contains(s, part) }) {
+			stacks = append(stacks, s)
 		}
 	}
-	return len(mine), strings.Join(mine, "\n\n")
+	return stacks
 }
 
 // silent is a listener that accepts and never says a word.

@@ -57,6 +57,18 @@ func call[T any](ctx context.Context, s *Session, beyond time.Duration, request 
 	if ctx.Err() != nil {
 		return none, context.Cause(ctx)
 	}
+	if ctx.Done() == nil && s.wire.connected() {
+		// Only the session's end ends it, and that lets go of it by itself: it breaks the
+		// connection, and what the library has sent or queued fails with that. (While there
+		// is no connection, the library may take a second to notice.) So it needs no
+		// goroutine of its own, which would double its cost.
+		if !s.begin() {
+			return none, cmp.Or(context.Cause(s.ctx), ErrClosed)
+		}
+		value, err := request()
+		s.requests.Done()
+		return answered(ctx, s, value, err)
+	}
 	answer := make(chan result, 1)
 	if !s.run(func() { // ends with the session, which shuts the wire
 		value, err := request()
@@ -106,8 +118,13 @@ func read[T any](ctx context.Context, s *Session, request func() (T, error)) (T,
 				return value, why
 			}
 		}
-		if !errors.Is(err, ErrBroken) || ctx.Err() != nil || s.ctx.Err() != nil {
+		switch {
+		case !errors.Is(err, ErrBroken):
 			return value, err
+		case s.ctx.Err() != nil: // since it broke, and whoever loops must learn that
+			return value, context.Cause(s.ctx)
+		case ctx.Err() != nil:
+			return value, context.Cause(ctx)
 		}
 		select { // jitter, for all clients lose a server at the same moment
 		case <-time.After(wait/2 + rand.N(wait)):

@@ -15,7 +15,7 @@
 //
 // What it does not promise: that a session which looks alive still is. An
 // operator, or a server after a partition, may end it at any time. Safety never
-// rests on the deadline; see package writer for the fence.
+// rests on the deadline; see package filelock for the commit, which does not need it.
 package session
 
 import (
@@ -183,6 +183,9 @@ func (s *Session) Timeout() time.Duration { return s.wire.timeout() }
 // a moment.
 func (s *Session) Connections() uint64 { return s.wire.connections() }
 
+// Connected tells whether the last of them is not known to have broken.
+func (s *Session) Connected() bool { return s.wire.connected() }
+
 // ACL is what nodes should be created with: for all, or for the digest's user.
 func (s *Session) ACL() []zk.ACL { return s.acl }
 
@@ -249,12 +252,25 @@ func within(d time.Duration, done <-chan struct{}) bool {
 
 // run runs a request in a goroutine that Close waits for; false when it is too late.
 func (s *Session) run(request func()) bool {
+	if !s.begin() {
+		return false
+	}
+	go func() {
+		defer s.requests.Done()
+		request()
+	}()
+	return true
+}
+
+// begin counts a request that Close has to wait for, until s.requests.Done; false when it
+// is too late.
+func (s *Session) begin() bool {
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	if s.shut || s.ctx.Err() != nil {
 		return false
 	}
-	s.requests.Go(request)
+	s.requests.Add(1)
 	return true
 }
 

@@ -1,9 +1,12 @@
 package session
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"net"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -41,16 +44,26 @@ type tap struct {
 	net.Conn
 	wire *wire
 
-	in       []byte                    // what was read of the packet under way, as far as we need it
-	inLeft   int                       // its bytes not yet read
-	asked    bool                      // the connect request was sent
-	attached bool                      // and granted; guarded by wire.mu
-	since    int64                     // what wire had told when this was connected
-	whole    bool                      // events come before the answers that tell of later; guarded by wire.mu
-	long     bool                      // there are more setWatches requests than one; guarded by wire.mu
-	setting  map[int32]bool            // those that are not answered, by xid; guarded by wire.mu
-	closed   bool                      // by the library; guarded by wire.mu
-	sent     map[int32][]time.Duration // by xid, oldest first; guarded by wire.mu
+	in       []byte         // what was read of the packet under way, as far as we need it
+	inLeft   int            // its bytes not yet read
+	asked    bool           // the connect request was sent
+	attached atomic.Bool    // and granted
+	since    int64          // what wire had told when this was connected
+	whole    bool           // events come before the answers that tell of later; guarded by wire.mu
+	long     bool           // there are more setWatches requests than one; guarded by wire.mu
+	setting  map[int32]bool // those that are not answered, by xid; guarded by wire.mu
+	closed   bool           // by the library; guarded by wire.mu
+	sent     []sending      // that are not answered, oldest first; guarded by wire.mu
+
+	buffered   *bufio.Reader // the library reads a packet's length and its body one by one
+	readUntil  time.Time     // the deadline that is set; of the library's reading goroutine
+	writeUntil time.Time     // of its writing one
+}
+
+// sending is a request on its way.
+type sending struct {
+	xid int32
+	at  time.Duration
 }
 
 // Write passes one packet on, and remembers when.
@@ -103,14 +116,17 @@ func withZxid(packet []byte, at int, zxid int64) []byte {
 func (t *tap) note(xid int32) {
 	t.wire.mu.Lock()
 	defer t.wire.mu.Unlock()
-	t.sent[xid] = append(t.sent[xid], t.wire.now())
+	t.sent = append(t.sent, sending{xid, t.wire.now()})
 }
 
 // Read passes bytes on, and looks at each packet's beginning. An error of its own
 // breaks the connection.
 func (t *tap) Read(p []byte) (int, error) {
-	n, err := t.Conn.Read(p)
-	if err != nil && !t.isAttached() {
+	if t.buffered == nil {
+		t.buffered = bufio.NewReaderSize(t.Conn, 16<<10)
+	}
+	n, err := t.buffered.Read(p)
+	if err != nil && !t.attached.Load() {
 		t.wire.late(err)
 	}
 	for rest := p[:n]; len(rest) > 0; {
@@ -132,7 +148,7 @@ func (t *tap) follow(b []byte) ([]byte, error) {
 			t.inLeft = int(binary.BigEndian.Uint32(t.in))
 			t.in = t.in[:0]
 			if t.inLeft > maxPacket { // the library would make room for it first
-				if t.isAttached() {
+				if t.attached.Load() {
 					return nil, errTooLong
 				}
 				return nil, errPacket
@@ -146,7 +162,7 @@ func (t *tap) follow(b []byte) ([]byte, error) {
 		at := len(t.in)
 		t.in = append(t.in, head...)
 		for i := range head {
-			if at+i >= answerZxid && at+i < answerZxid+8 && t.isAttached() {
+			if at+i >= answerZxid && at+i < answerZxid+8 && t.attached.Load() {
 				head[i] = 0
 			}
 		}
@@ -170,7 +186,7 @@ func (t *tap) answered(body []byte) (another bool) {
 	w := t.wire
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !t.attached {
+	if !t.attached.Load() {
 		if len(body) < connectAnswerID+8 {
 			return false
 		}
@@ -183,19 +199,19 @@ func (t *tap) answered(body []byte) (another bool) {
 		}
 		w.id = id
 		w.granted = time.Duration(binary.BigEndian.Uint32(body[connectAnswerTime:])) * time.Millisecond
-		t.attached = true
+		t.attached.Store(true)
 		t.whole = w.count == 0 // no watch can have been set before
 		w.count++
 		w.slow = 0
 		t.Conn.SetDeadline(time.Time{})
-		w.hear(t.sent, 0)
+		w.hear(t, 0)
 		return false
 	}
 	if len(body) < answerHeader {
 		return false
 	}
 	if xid := int32(binary.BigEndian.Uint32(body)); xid != xidNotification {
-		w.hear(t.sent, xid)
+		w.hear(t, xid)
 		w.zxid = max(w.zxid, int64(binary.BigEndian.Uint64(body[answerZxid:])))
 		if t.setting[xid] { // what happened meanwhile was told before this answer
 			delete(t.setting, xid)
@@ -218,38 +234,42 @@ func (t *tap) Close() error {
 }
 
 // hear moves the deadline: the request that xid answers had reached a server.
-func (w *wire) hear(sent map[int32][]time.Duration, xid int32) {
-	times := sent[xid]
-	if len(times) == 0 {
-		return
-	}
-	w.heard = max(w.heard, times[0])
-	if len(times) == 1 {
-		delete(sent, xid)
-	} else {
-		sent[xid] = times[1:]
+func (w *wire) hear(t *tap, xid int32) {
+	for i, s := range t.sent { // nearly always the first: answers come in order
+		if s.xid == xid {
+			w.heard = max(w.heard, s.at)
+			t.sent = slices.Delete(t.sent, i, i+1)
+			return
+		}
 	}
 }
 
 // Deadlines that the library sets during the handshake are longer than ours, and
-// it lifts them before the body is read.
+// it lifts them before the body is read. Later it sets one before each packet and lifts it
+// afterwards. To set one costs as much as all else that we do for a request, so we leave
+// the last one where it is, unless it is much earlier than what is asked for. It never
+// passes while nothing is wrong: the library pings, and is answered, twice in that time.
 
 func (t *tap) SetReadDeadline(d time.Time) error {
-	if !t.isAttached() {
+	if !t.attached.Load() || !t.wire.moves(&t.readUntil, d) {
 		return nil
 	}
 	return t.Conn.SetReadDeadline(d)
 }
 
 func (t *tap) SetWriteDeadline(d time.Time) error {
-	if !t.isAttached() {
+	if !t.attached.Load() || !t.wire.moves(&t.writeUntil, d) {
 		return nil
 	}
 	return t.Conn.SetWriteDeadline(d)
 }
 
-func (t *tap) isAttached() bool {
-	t.wire.mu.Lock()
-	defer t.wire.mu.Unlock()
-	return t.attached
+// moves tells whether a deadline has to be moved to d, and notes it. None at all, the zero
+// time, is long before any.
+func (w *wire) moves(until *time.Time, d time.Time) bool {
+	if d.Sub(*until) < w.timeout()/32 {
+		return false
+	}
+	*until = d
+	return true
 }

@@ -84,7 +84,7 @@ func (w *wire) dial(network, address string, _ time.Duration) (net.Conn, error) 
 		conn.Close()
 		return nil, errOneSession
 	}
-	w.open = &tap{Conn: conn, wire: w, sent: map[int32][]time.Duration{}, setting: map[int32]bool{}}
+	w.open = &tap{Conn: conn, wire: w, setting: map[int32]bool{}}
 	// A server that accepts and says nothing would hold the library for many
 	// times the session timeout.
 	conn.SetDeadline(time.Now().Add(patience))
@@ -132,9 +132,14 @@ func (w *wire) secure(ctx context.Context, conn net.Conn, address string) (net.C
 func (w *wire) shut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.open != nil {
-		w.open.Conn.Close()
+	if w.open == nil {
+		return
 	}
+	conn := w.open.Conn
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn() // its own Close says goodbye, and may wait for room for that
+	}
+	conn.Close()
 }
 
 // failed notes why no session was granted, for Dial to tell.
@@ -177,7 +182,7 @@ func (w *wire) connections() uint64 {
 func (w *wire) connected() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.open != nil && w.open.attached && !w.open.closed
+	return w.open != nil && w.open.attached.Load() && !w.open.closed
 }
 
 func (w *wire) lastFailure() string {

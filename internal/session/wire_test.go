@@ -2,10 +2,12 @@ package session
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -41,7 +43,7 @@ func (p *pretend) connect() {
 	ours, server := net.Pipe()
 	p.server = server
 	p.t.Cleanup(func() { server.Close() })
-	p.tap = &tap{Conn: ours, wire: p.wire, sent: map[int32][]time.Duration{}}
+	p.tap = &tap{Conn: ours, wire: p.wire}
 	p.wire.mu.Lock()
 	p.wire.open = p.tap
 	p.wire.mu.Unlock()
@@ -248,5 +250,98 @@ func TestAnAnswerThatMeetsTheClosingOfItsConnectionEndsNoSession(t *testing.T) {
 	}
 	if err := p.Err(); err != nil || p.ID() != 7 || p.wire.connected() {
 		t.Errorf("session %d, connected %v: %v", p.ID(), p.wire.connected(), err)
+	}
+}
+
+// Whoever waits on the connection must not wait until a server that reads nothing has room
+// for TLS's goodbye.
+func TestShutDoesNotSayGoodbye(t *testing.T) {
+	web := httptest.NewTLSServer(nil)
+	defer web.Close()
+	p := newPretend(t)
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	server := tls.Server(theirs, &tls.Config{Certificates: web.TLS.Certificates, SessionTicketsDisabled: true})
+	client := tls.Client(ours, &tls.Config{InsecureSkipVerify: true})
+	done := make(chan error, 1)
+	go func() { done <- server.Handshake() }()
+	if err := errors.Join(client.Handshake(), <-done); err != nil {
+		t.Fatal(err)
+	}
+	p.tap.Conn = client
+	start := time.Now()
+	p.wire.shut()
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if _, err := client.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection is still there")
+	}
+}
+
+// deadlines is a connection that writes down when it is to end.
+type deadlines struct {
+	net.Conn
+	set []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error  { d.set = append(d.set, at); return nil }
+func (d *deadlines) SetWriteDeadline(at time.Time) error { d.set = append(d.set, at); return nil }
+
+// However often the library sets and lifts a deadline, one stands, and it is not much
+// earlier than the library's.
+func TestDeadlinesAreMovedNowAndThen(t *testing.T) {
+	for name, set := range map[string]func(*tap, time.Time) error{
+		"read": (*tap).SetReadDeadline, "write": (*tap).SetWriteDeadline,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPretend(t)
+			d := &deadlines{Conn: p.tap.Conn}
+			p.tap.Conn = d
+			start := time.Now()
+			if err := set(p.tap, start); err != nil || len(d.set) > 0 {
+				t.Errorf("during the handshake: %v, %v", d.set, err)
+			}
+			p.tap.attached.Store(true)
+			p.wire.granted = 3200 * time.Millisecond
+			for ms := range 1000 {
+				at := start.Add(time.Duration(ms) * time.Millisecond)
+				if err := errors.Join(set(p.tap, at), set(p.tap, time.Time{})); err != nil {
+					t.Fatal(err)
+				}
+				if len(d.set) == 0 {
+					t.Fatal("no deadline is set")
+				}
+				if early := at.Sub(d.set[len(d.set)-1]); early < 0 || early >= 100*time.Millisecond {
+					t.Fatalf("the deadline stands %v before the library's", early)
+				}
+			}
+			if len(d.set) != 10 {
+				t.Errorf("moved %d times", len(d.set))
+			}
+		})
+	}
+}
+
+// Answers come in order, but nothing rests on it; of two requests with one xid, as pings
+// have, the first is answered first.
+func TestAnswersInAnyOrderAreHeard(t *testing.T) {
+	p := newPretend(t)
+	for i, xid := range []int32{7, -2, 8, -2, 9} {
+		p.clock = time.Duration(i) * time.Second
+		p.tap.note(xid)
+	}
+	p.wire.heard = 0
+	for _, step := range []struct {
+		xid  int32
+		want time.Duration
+	}{{-2, 1}, {7, 1}, {5, 1}, {9, 4}, {-2, 4}, {8, 4}, {8, 4}} {
+		p.wire.hear(p.tap, step.xid)
+		if p.wire.heard != step.want*time.Second {
+			t.Errorf("after %d: heard %v, want %ds", step.xid, p.wire.heard, step.want)
+		}
+	}
+	if len(p.tap.sent) != 0 {
+		t.Errorf("kept: %v", p.tap.sent)
 	}
 }

@@ -113,6 +113,12 @@ func (l *ackLog) advance() error {
 			}
 			return nil
 		}
+		if frame.IsPending(text) { // committed, and not acknowledged
+			if _, err := frame.ParsePending(text); err != nil || l.runs == 0 {
+				return errAckLine
+			}
+			continue
+		}
 		if l.run, err = frame.ParseAckRun(text); err != nil {
 			return errAckLine
 		}

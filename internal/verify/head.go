@@ -1,36 +1,20 @@
 package verify
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
 
-// checkReceipt holds file and head to what the volume knows of them.
-func (s *scan) checkReceipt(r *Receipt) {
-	switch {
-	case r == nil:
-	case s.size < r.Offset:
-		s.find(Finding{Kind: Lost, Offset: s.size, Turn: r.Turn},
-			"the fence beside the file says that turn %d was committed and ends at byte %d: %s are gone.", r.Turn, r.Offset, count(r.Offset-s.size, "byte"))
-	case s.head != nil && s.head.Turn < r.Turn:
-		s.find(Finding{Kind: Mismatch, Offset: s.head.Offset, Turn: r.Turn},
-			"head says turn %d, but the fence beside the file says that turn %d was committed: ZooKeeper went back in time.", s.head.Turn, r.Turn)
-	}
-}
-
 // checkHead compares what was read with head, which judges how far the file is
 // committed. That there is none, when it was asked for, is a finding if there are
 // turns that it should know.
-func (s *scan) checkHead(asked bool) {
+func (s *scan) checkHead(ctx context.Context, opt Options) error {
+	before := s.FaultCount
 	switch d := s.head; {
 	case d == nil:
-		if asked && s.Turns > 0 {
-			s.find(Finding{Kind: Mismatch, Offset: s.size},
-				"ZooKeeper has no head for this fleet: it was wiped, or the file is another fleet's.")
-		}
-		return
 	case s.size < d.Offset:
 		s.lostToHead(d)
 	case s.pos != d.Offset:
@@ -39,7 +23,53 @@ func (s *scan) checkHead(asked bool) {
 	default:
 		s.compareHead(d)
 	}
-	s.noteTail()
+	if !s.asked {
+		return nil
+	}
+	alike := s.FaultCount == before
+	final, err := s.finalHead(ctx, opt)
+	if err != nil {
+		return err
+	}
+	s.checkFinal(final, opt.Known, alike)
+	return nil
+}
+
+// finalHead is head after the file was read, if it matters.
+func (s *scan) finalHead(ctx context.Context, opt Options) (*frame.Head, error) {
+	matters := !s.OK() || s.head == nil && s.Size > 0 || s.head != nil && s.Size > s.head.Offset
+	if opt.Final == nil || !matters {
+		return s.head, nil
+	}
+	final, err := opt.Final(ctx)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read head again: %w", err)
+	case s.head == nil && final != nil, s.head != nil && final != nil && s.head.Incarnation != final.Incarnation:
+		return nil, ErrMoved
+	}
+	return final, nil
+}
+
+// checkFinal judges what lies behind the last head. alike says that head is this file's.
+func (s *scan) checkFinal(final, known *frame.Head, alike bool) {
+	switch {
+	case final == nil && (s.Turns > 0 || s.head != nil):
+		s.find(Finding{Kind: Mismatch, Offset: s.Size},
+			"ZooKeeper has no head for this fleet: it was wiped, or the file is another fleet's.")
+	case final == nil:
+	case behind(final, s.head):
+		s.wentBack(final, s.head)
+	case behind(final, known):
+		s.wentBack(final, known)
+	case alike && s.Size > final.Offset:
+		s.uncommitted(final)
+	}
+}
+
+// behind reports whether head has fallen behind one that was seen before.
+func behind(head, seen *frame.Head) bool {
+	return seen != nil && seen.Incarnation == head.Incarnation && head.Turn < seen.Turn
 }
 
 func (s *scan) lostToHead(d *frame.Head) {
@@ -78,6 +108,12 @@ func (s *scan) compareHead(d *frame.Head) {
 	if s.clean && s.fresh == nil && s.token != d.Token {
 		differ("token", d.Token, s.token)
 	}
+	if s.OK() && s.start != d.Start {
+		differ("start", d.Start, s.start)
+	}
+	if s.OK() && s.begun != d.Line {
+		differ("line", d.Line, s.begun)
+	}
 	if len(differs) == 0 {
 		return
 	}
@@ -85,22 +121,18 @@ func (s *scan) compareHead(d *frame.Head) {
 		"head is not this file's: it has %s.", strings.Join(differs, "; "))
 }
 
-// noteTail tells what lies after head. It is no fault: a turn that is being
-// written, or one whose writer died before it was committed.
-func (s *scan) noteTail() {
-	n := s.size - s.head.Offset
-	if n <= 0 {
-		return
-	}
-	f := Finding{Kind: Uncommitted, Offset: s.head.Offset}
-	what := "being written, or left by an agent that died"
-	if p, ok, err := s.peek.piece(s.head.Offset); err == nil && ok && p.inc == nil {
+func (s *scan) wentBack(head, seen *frame.Head) {
+	s.find(Finding{Kind: Mismatch, Offset: head.Offset, Turn: seen.Turn},
+		"head says turn %d, but turn %d was committed before: ZooKeeper went back in time.", head.Turn, seen.Turn)
+}
+
+// uncommitted tells what lies behind head, where the fleet writes nothing.
+func (s *scan) uncommitted(head *frame.Head) {
+	f := Finding{Kind: Uncommitted, Offset: head.Offset}
+	what := "nobody of the fleet wrote them"
+	if p, ok, err := s.peek.piece(head.Offset); err == nil && ok && p.inc == nil {
 		f.Turn = p.Turn
-		what = fmt.Sprintf("turn %d of %s, which is being written, or its agent died", p.Turn, p.Agent)
-		if p.end < s.size {
-			what = fmt.Sprintf("turn %d of %s and more, written since head was read", p.Turn, p.Agent)
-		}
+		what = fmt.Sprintf("turn %d of %s, which was never committed", p.Turn, p.Agent)
 	}
-	f.Text = fmt.Sprintf("%s after head, not judged: %s.", count(n, "byte"), what)
-	s.Notes = append(s.Notes, f)
+	s.find(f, "%s behind the last committed turn: %s.", count(s.Size-head.Offset, "byte"), what)
 }

@@ -31,6 +31,8 @@ func TestHeadOfAnotherFile(t *testing.T) {
 		"token":       func(d *frame.Head) { d.Token++ },
 		"turn":        func(d *frame.Head) { d.Turn++ },
 		"incarnation": func(d *frame.Head) { d.Incarnation = testIDs[1] },
+		"start":       func(d *frame.Head) { d.Start-- },
+		"line":        func(d *frame.Head) { d.Line++ },
 		"offset in a frame": func(d *frame.Head) {
 			d.Offset -= 3
 		},
@@ -62,17 +64,16 @@ func TestIncarnationLineThatNoTurnConfirms(t *testing.T) {
 	}
 }
 
-func TestWhatIsAfterHeadIsANote(t *testing.T) {
+func TestWhatIsBehindHeadIsUncommitted(t *testing.T) {
 	h := ordinary(5)
-	committed := h.turns[3]
-	d := frame.Head{Incarnation: h.head.Incarnation, Turn: 4, Offset: int64(committed.end), Sum: committed.Sum, Token: committed.Token}
+	head := h.turns[3].head()
 	for _, tail := range [][]byte{
-		h.turns[4].bytes(h), h.turns[4].bytes(h)[:7], h.turns[4].bytes(h)[:150], []byte("rubbish"), bytes.Repeat([]byte{0}, 4096),
+		h.turns[4].bytes(h), h.turns[4].bytes(h)[:7], h.turns[4].bytes(h)[:150], []byte("oops\n"), bytes.Repeat([]byte{0}, 4096),
 	} {
-		r := verifying(t, slices.Concat(h.data[:committed.end], tail), &d)
-		wantFine(t, r)
-		if len(r.Notes) != 1 || r.Notes[0].Kind != Uncommitted || r.Notes[0].Offset != d.Offset || r.Turns != 4 {
-			t.Errorf("notes %+v, turns %d", r.Notes, r.Turns)
+		r := verifying(t, slices.Concat(h.data[:head.Offset], tail), &head)
+		wantKinds(t, r, Uncommitted)
+		if r.Findings[0].Offset != head.Offset || r.Turns != 4 || len(r.Notes) > 0 {
+			t.Errorf("turns %d%s", r.Turns, told(r))
 		}
 	}
 }
@@ -187,39 +188,5 @@ func TestCancelledInTheMiddle(t *testing.T) {
 	case <-done:
 	case <-time.After(time.Minute):
 		t.Fatal("it does not end")
-	}
-}
-
-func TestWhatTheVolumeKnowsIsHeldAgainstHeadAndFile(t *testing.T) {
-	h := ordinary(4)
-	now, before := h.head, h.head
-	before.Turn--
-	before.Offset = int64(h.turns[3].start)
-	for name, c := range map[string]struct {
-		asked   bool
-		head    *frame.Head
-		receipt Receipt
-		want    Kind
-	}{
-		"all agree":                 {true, &now, Receipt{now.Turn, now.Offset}, ""},
-		"a receipt not yet written": {true, &now, Receipt{before.Turn, before.Offset}, ""},
-		"ZooKeeper went back":       {true, &before, Receipt{now.Turn, now.Offset}, Mismatch},
-		"ZooKeeper was wiped":       {true, nil, Receipt{now.Turn, now.Offset}, Mismatch},
-		"no ZooKeeper to ask":       {false, nil, Receipt{now.Turn, now.Offset}, ""},
-		"the file is shorter":       {false, nil, Receipt{now.Turn + 1, now.Offset + 1}, Lost},
-	} {
-		t.Run(name, func(t *testing.T) {
-			opt := Options{Receipt: &c.receipt}
-			if c.asked {
-				opt.Head = func(context.Context) (*frame.Head, error) { return c.head, nil }
-			}
-			r, err := Reader(t.Context(), bytes.NewReader(h.data), int64(len(h.data)), opt)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if c.want == "" && !r.OK() || c.want != "" && !slices.Contains(kinds(r), c.want) {
-				t.Errorf("want %q, got %s", c.want, told(r))
-			}
-		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 type history struct {
 	data  []byte
 	head  frame.Head
+	line  int64 // where the incarnation's line begins
 	turns []written
 	at    time.Time
 }
@@ -29,6 +30,15 @@ type written struct {
 	start, body, end int
 	records          [][]byte
 	incarnation      uuid.UUID
+	before           frame.Head // what head was before it was committed
+}
+
+// head is what head was when the turn was committed.
+func (w written) head() frame.Head { return w.before.After(w.Header, w.end-w.start) }
+
+// node is the turn as it stands in ZooKeeper.
+func (w written) node() frame.Turn {
+	return w.before.Next(w.Header, testRun, w.records)
 }
 
 func (w written) bytes(h *history) []byte { return h.data[w.start:w.end] }
@@ -41,6 +51,8 @@ func (w written) lineEnds() []int {
 	}
 	return ends
 }
+
+var testRun = uuid.MustParse("0d9b6d5a-0000-4000-8000-000000000009")
 
 var testIDs = [...]uuid.UUID{
 	uuid.MustParse("5f0c2e3a-0000-4000-8000-000000000001"),
@@ -67,13 +79,15 @@ func (h *history) incarnate(id uuid.UUID) {
 		sum := frame.SumOf(sha(h.data))
 		prev = &sum
 	}
+	h.line = int64(len(h.data))
 	h.data = append(append(h.data, inc.Line()...), '\n')
-	h.head = frame.Head{Incarnation: id, Turn: h.head.Turn, Offset: int64(len(h.data)), Sum: inc.Seal(prev), Token: 1}
+	h.head = frame.Begin(inc, h.line, prev, "agent-1", h.at)
+	h.head.Token = 1
 }
 
 // turn writes the next turn.
 func (h *history) turn(agent string, records ...string) *history {
-	w := written{start: len(h.data), incarnation: h.head.Incarnation}
+	w := written{start: len(h.data), incarnation: h.head.Incarnation, before: h.head}
 	for _, r := range records {
 		w.records = append(w.records, []byte(r))
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
 
-// ErrStale says that a checkpoint is not of this file under this head: the file is shorter
-// than what was judged, head is behind it, or head is of another incarnation. Judge it from
+// ErrStale says that a checkpoint is not of this file under this head: the file lacks bytes
+// of what was judged, head is behind it, or head is of another incarnation. Judge it from
 // the beginning.
 var ErrStale = errors.New("what was judged before is not this file's beginning")
 
@@ -25,6 +25,8 @@ type Checkpoint struct {
 	clean bool
 	inc   *frame.Incarnation
 	fresh *incarnated
+	start int64
+	begun int64
 	tally *tally
 }
 
@@ -34,51 +36,61 @@ func (c Checkpoint) Offset() int64 { return c.pos }
 // Head is the one that the file was judged against.
 func (c Checkpoint) Head() frame.Head { return c.head }
 
-// Receipt says what the checkpoint knows to be committed.
-func (c Checkpoint) Receipt() Receipt { return Receipt{Turn: c.head.Turn, Offset: c.head.Offset} }
-
-// Resume judges the size bytes of r up to head, which was read before size was taken. It
-// goes on from a checkpoint, so that only what is new since is read; what was judged
-// before is taken as it was. The report counts the whole file. opt.Head and opt.Acks play
-// no part.
+// Resume judges the size bytes of r up to head, which was read with the turns before size
+// was taken, and which there must be. It goes on from a checkpoint, so that only what is
+// new since is read; what was judged before is taken as it was. The report counts the
+// whole file. opt.Head, opt.Turns and opt.Acks play no part.
 //
-// When nothing is wrong the checkpoint is the next to go on from, otherwise it is the one
-// given. A fault may be told less exactly than by Reader, which sees what is before.
-func Resume(ctx context.Context, r io.ReaderAt, size int64, from Checkpoint, head frame.Head, opt Options) (Report, Checkpoint, error) {
+// When nothing is wrong the checkpoint is the next to go on from, just before the first
+// turn that the file lacks; otherwise it is the one given. A fault may be told less
+// exactly than by Reader, which sees what is before.
+func Resume(ctx context.Context, r io.ReaderAt, size int64, from Checkpoint, seen Sight, opt Options) (Report, Checkpoint, error) {
+	head := seen.Head
 	if from.pos > 0 && (head.Incarnation != from.head.Incarnation || head.Offset < from.pos || head.Turn < from.head.Turn || size < from.pos) {
 		return Report{}, from, ErrStale
 	}
-	s := newScan(ctx, r, size, &head, &ledger{}, opt)
+	over, err := lay(r, size, seen)
+	if err != nil {
+		return Report{}, from, err
+	}
+	if over.gap < from.pos {
+		return Report{}, from, ErrStale // what was in the file is gone from it
+	}
+	s := newScan(ctx, over, head, &ledger{}, opt)
+	s.asked = true
 	defer s.ahead.stop()
 	if from.pos > 0 {
 		s.goOnFrom(from)
 	}
-	if err := s.run(); err != nil {
+	if err := s.judge(ctx, opt); err != nil {
 		return s.finish(), from, err
 	}
-	s.checkOrder()
-	s.checkReceipt(opt.Receipt)
-	s.checkHead(true)
-	report := s.finish()
-	if report.OK() && s.pos == head.Offset {
-		return report, s.checkpoint(), nil
+	next := from
+	switch report := s.finish(); {
+	case !report.OK():
+	case over.gap < head.Offset && s.whole != nil:
+		next = *s.whole
+	case over.gap >= head.Offset && s.pos == head.Offset:
+		next = s.checkpoint()
 	}
-	return report, from, nil
+	return s.Report, next, nil
 }
 
-// checkpoint is for a scan at its end, in which nothing was wrong: then there are no gaps,
-// and the last turn is the highest.
+// checkpoint is for a scan in which nothing was wrong so far, at the end of a turn: then
+// there are no gaps, and the last turn is the highest.
 func (s *scan) checkpoint() Checkpoint {
+	counted := newTally(s.room)
+	counted.adopt(s.tally)
 	return Checkpoint{
 		head: *s.head, pos: s.pos, line: s.line, last: s.order.last, token: s.token, clean: s.clean,
-		inc: s.inc, fresh: s.fresh, tally: s.tally,
+		inc: s.inc, fresh: s.fresh, start: s.start, begun: s.begun, tally: counted,
 	}
 }
 
 func (s *scan) goOnFrom(c Checkpoint) {
-	s.pos, s.line, s.told, s.seen, s.calm = c.pos, c.line, c.pos, c.pos, c.pos+calmBytes
+	s.from, s.pos, s.line, s.told, s.seen, s.calm = c.pos, c.pos, c.line, c.pos, c.pos, c.pos+calmBytes
 	s.order.restart(c.last)
-	s.token, s.clean, s.inc, s.fresh = c.token, c.clean, c.inc, c.fresh
+	s.token, s.clean, s.inc, s.fresh, s.start, s.begun = c.token, c.clean, c.inc, c.fresh, c.start, c.begun
 	s.tally.adopt(c.tally)
 }
 

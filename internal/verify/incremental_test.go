@@ -11,17 +11,14 @@ import (
 )
 
 // headAt is head when the i-th of h's turns, from 0, was committed.
-func (h *history) headAt(i int) frame.Head {
-	w := h.turns[i]
-	return frame.Head{Incarnation: w.incarnation, Turn: w.Turn, Offset: int64(w.end), Sum: w.Sum, Token: w.Token, Agent: w.Agent, At: w.At}
-}
+func (h *history) headAt(i int) frame.Head { return h.turns[i].head() }
 
 // resumed goes on from a checkpoint, from the beginning when it must.
-func resumed(t testing.TB, data []byte, from Checkpoint, head frame.Head) (Report, Checkpoint) {
+func resumed(t testing.TB, data []byte, from Checkpoint, head frame.Head, turns ...frame.Turn) (Report, Checkpoint) {
 	t.Helper()
-	report, next, err := Resume(t.Context(), bytes.NewReader(data), int64(len(data)), from, head, Options{})
+	report, next, err := Resume(t.Context(), bytes.NewReader(data), int64(len(data)), from, Sight{Head: &head, Turns: turns}, Options{})
 	if errors.Is(err, ErrStale) {
-		report, next, err = Resume(t.Context(), bytes.NewReader(data), int64(len(data)), Checkpoint{}, head, Options{})
+		report, next, err = Resume(t.Context(), bytes.NewReader(data), int64(len(data)), Checkpoint{}, Sight{Head: &head, Turns: turns}, Options{})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -36,9 +33,8 @@ func TestIncrementsAddUpToTheWhole(t *testing.T) {
 		var from Checkpoint
 		for i := r.IntN(3); i < len(h.turns); i += 1 + r.IntN(6) {
 			head := h.headAt(i)
-			until := head.Offset + r.Int64N(int64(len(h.data))-head.Offset+1) // what is being written
-			report, next := resumed(t, h.data[:until], from, head)
-			if want := verifying(t, h.data[:until], &head); !reflect.DeepEqual(report, want) {
+			report, next := resumed(t, h.data[:head.Offset], from, head)
+			if want := verifying(t, h.data[:head.Offset], &head); !reflect.DeepEqual(report, want) {
 				t.Fatalf("seed %d, turn %d: got %+v\nwant %+v", seed, i, report, want)
 			}
 			if next.Offset() != head.Offset || next.Head() != head {
@@ -51,7 +47,7 @@ func TestIncrementsAddUpToTheWhole(t *testing.T) {
 
 func TestACheckpointCanBeGoneOnFromTwice(t *testing.T) {
 	h := ordinary(9)
-	_, from := resumed(t, h.data, Checkpoint{}, h.headAt(3))
+	_, from := resumed(t, h.data[:h.turns[3].end], Checkpoint{}, h.headAt(3))
 	first, _ := resumed(t, h.data, from, h.headAt(8))
 	again, _ := resumed(t, h.data, from, h.headAt(8))
 	if !reflect.DeepEqual(first, again) || first.Turns != 9 || first.Records != 18 {
@@ -70,7 +66,7 @@ func TestDamageInAnIncrementIsFound(t *testing.T) {
 			sound := *h
 			sound.data = bytes.Clone(h.data)
 			d, ok := o.do(r, h)
-			if !ok || d.acks != nil || d.wiped || d.receipt != nil {
+			if !ok || d.acks != nil || d.wiped || d.known != nil || d.nodes != nil || d.doubts != nil {
 				continue
 			}
 			head := sound.head
@@ -90,7 +86,7 @@ func TestDamageInAnIncrementIsFound(t *testing.T) {
 			if before < 0 {
 				continue
 			}
-			_, from := resumed(t, sound.data, Checkpoint{}, sound.headAt(before))
+			_, from := resumed(t, sound.data[:sound.turns[before].end], Checkpoint{}, sound.headAt(before))
 			got, next := resumed(t, d.data, from, head)
 			want := verifying(t, d.data, &head)
 			if got.OK() != want.OK() {
@@ -114,7 +110,7 @@ func TestDamageInAnIncrementIsFound(t *testing.T) {
 // TestEveryFlipInAnIncrementIsFound changes every byte behind a checkpoint.
 func TestEveryFlipInAnIncrementIsFound(t *testing.T) {
 	h := ordinary(6)
-	_, from := resumed(t, h.data, Checkpoint{}, h.headAt(2))
+	_, from := resumed(t, h.data[:h.turns[2].end], Checkpoint{}, h.headAt(2))
 	for at := int(from.Offset()); at < len(h.data); at++ {
 		data := bytes.Clone(h.data)
 		data[at] ^= 1
@@ -126,7 +122,7 @@ func TestEveryFlipInAnIncrementIsFound(t *testing.T) {
 
 func TestWhatCannotBeGoneOnFromIsStale(t *testing.T) {
 	h := ordinary(6)
-	_, from := resumed(t, h.data, Checkpoint{}, h.headAt(3))
+	_, from := resumed(t, h.data[:h.turns[3].end], Checkpoint{}, h.headAt(3))
 	back, other, turned := h.headAt(2), h.headAt(5), h.headAt(5)
 	other.Incarnation = testIDs[1]
 	turned.Turn = 2
@@ -139,7 +135,7 @@ func TestWhatCannotBeGoneOnFromIsStale(t *testing.T) {
 		"the turn went back":  {turned, int64(len(h.data))},
 		"the file is shorter": {h.headAt(5), from.Offset() - 1},
 	} {
-		_, next, err := Resume(t.Context(), bytes.NewReader(h.data[:c.size]), c.size, from, c.head, Options{})
+		_, next, err := Resume(t.Context(), bytes.NewReader(h.data[:c.size]), c.size, from, Sight{Head: &c.head}, Options{})
 		if !errors.Is(err, ErrStale) || next.Offset() != from.Offset() {
 			t.Errorf("%s: %v, the checkpoint is at %d", name, err, next.Offset())
 		}
@@ -152,11 +148,11 @@ func TestWhatCannotBeGoneOnFromIsStale(t *testing.T) {
 	// The same head with another sum.
 	same := h.headAt(3)
 	same.Sum[0] ^= 1
-	if report, _ := resumed(t, h.data, from, same); !reflect.DeepEqual(kinds(report), []Kind{Mismatch}) {
+	if report, _ := resumed(t, h.data[:same.Offset], from, same); !reflect.DeepEqual(kinds(report), []Kind{Mismatch}) {
 		t.Errorf("another sum:%s", told(report))
 	}
 	// Nothing new.
-	if report, next := resumed(t, h.data, from, h.headAt(3)); !report.OK() || next.Offset() != from.Offset() || report.Turns != 4 {
+	if report, next := resumed(t, h.data[:h.turns[3].end], from, h.headAt(3)); !report.OK() || next.Offset() != from.Offset() || report.Turns != 4 {
 		t.Errorf("nothing new:%s", told(report))
 	}
 }
@@ -166,7 +162,7 @@ func TestAnIncrementCostsWhatIsNew(t *testing.T) {
 	h := ordinary(4_000)
 	half := h.headAt(1_999)
 	counting := &countingReader{r: bytes.NewReader(h.data)}
-	_, from, err := Resume(t.Context(), counting, half.Offset, Checkpoint{}, half, Options{})
+	_, from, err := Resume(t.Context(), counting, half.Offset, Checkpoint{}, Sight{Head: &half}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +172,7 @@ func TestAnIncrementCostsWhatIsNew(t *testing.T) {
 	for i := 2_000; i < len(h.turns); i += 50 {
 		head := h.headAt(i)
 		counting.n.Store(0)
-		report, next, err := Resume(t.Context(), counting, head.Offset, from, head, Options{})
+		report, next, err := Resume(t.Context(), counting, head.Offset, from, Sight{Head: &head}, Options{})
 		if err != nil || !report.OK() {
 			t.Fatal(err, told(report))
 		}

@@ -15,12 +15,14 @@ import (
 // damage is what an operator made of a valid file, the witnesses it is held against,
 // and what the verifier has to say first.
 type damage struct {
-	data    []byte
-	head    *frame.Head
-	wiped   bool // ZooKeeper is asked for head and has none
-	receipt *Receipt
-	acks    []byte // an acknowledgement log,
-	log     string // and where to write it
+	data   []byte
+	head   *frame.Head
+	wiped  bool         // ZooKeeper is asked for head and has none
+	known  *frame.Head  // a head that was seen before
+	nodes  []frame.Turn // that ZooKeeper has
+	doubts []error
+	acks   []byte // an acknowledgement log,
+	log    string // and where to write it
 
 	kind     Kind
 	turn     uint64 // which it names; 0 when that is open
@@ -60,14 +62,16 @@ var operators = []struct {
 	{"interleaved: two turns through each other", turnsMixed},
 	{"interleaved: a record moved to another turn", recordMoved},
 	{"lost: cut where a turn ends", cutBetweenTurns},
-	{"lost: the volume restored, and the fence knows more", volumeRestored},
 	{"lost: an acknowledged turn cut off", acknowledgedCutOff},
 	{"lost: another record acknowledged", otherAcknowledged},
 	{"mismatch: ZooKeeper wiped", wiped},
-	{"mismatch: ZooKeeper restored, and the fence knows more", headRestored},
+	{"mismatch: ZooKeeper restored, and a later head was seen", headRestored},
 	{"mismatch: another file's head", foreignHead},
 	{"mismatch: another file's log", foreignLog},
-	{"uncommitted: a tail after head", tailBehindHead},
+	{"mismatch: a turn's node that was altered", nodeAltered},
+	{"lost: a turn that is in ZooKeeper alone is acknowledged", acknowledgedTooEarly},
+	{"corrupt: other bytes where an unwritten turn belongs", otherBytesThanCommitted},
+	{"uncommitted: a tail behind head", tailBehindHead},
 }
 
 // Each kind of damage, done to files of all shapes, is called by its name, and the
@@ -98,7 +102,7 @@ func TestImitationsHideNothing(t *testing.T) {
 				if first.Kind == "" && d.bare() && rewritten(d.data) == nil {
 					return nil // the imitations make a valid file without the rest
 				}
-				if first.Kind == "" || d.kind != Uncommitted && first.Kind == Uncommitted {
+				if first.Kind == "" || d.kind != Uncommitted && first.Kind == Uncommitted || first.Kind == Unwritten {
 					return fmt.Errorf("want %s", d.kind)
 				}
 				return nil
@@ -108,7 +112,7 @@ func TestImitationsHideNothing(t *testing.T) {
 }
 
 // bare reports whether the file is judged by itself.
-func (d damage) bare() bool { return d.head == nil && !d.wiped && d.receipt == nil && d.acks == nil }
+func (d damage) bare() bool { return d.head == nil && !d.wiped && d.known == nil && d.acks == nil }
 
 // Whatever its shape and whatever its records say, a valid file passes: by itself, with
 // its head, and with the log of each agent, whose every record is found.
@@ -177,9 +181,10 @@ func (d damage) judged(t *testing.T) Finding {
 }
 
 func (d damage) verified(t *testing.T) (Report, error) {
-	opt := Options{Receipt: d.receipt}
+	opt := Options{Known: d.known}
 	if d.head != nil || d.wiped {
 		opt.Head = func(context.Context) (*frame.Head, error) { return d.head, nil }
+		opt.Turns = func(context.Context, frame.Head) ([]frame.Turn, []error, error) { return d.nodes, d.doubts, nil }
 	}
 	if d.acks != nil {
 		if err := os.WriteFile(d.log, d.acks, 0o600); err != nil {

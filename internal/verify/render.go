@@ -47,19 +47,24 @@ func (r Report) Write(w io.Writer, color bool) error {
 
 // summary is the report's first line, after the file's name.
 func (r Report) summary() string {
-	if r.Turns == 0 {
-		return "no turns"
-	}
-	parts := []string{
-		fmt.Sprintf("%s (%d to %d)", count(r.Turns, "turn"), r.First, r.Last),
-		count(r.Records, "record"),
-		count(r.Judged, "byte"),
+	parts := []string{"no turns"}
+	if r.Turns > 0 {
+		parts = []string{
+			fmt.Sprintf("%s (%d to %d)", count(r.Turns, "turn"), r.First, r.Last),
+			count(r.Records, "record"),
+			count(r.Judged, "byte"),
+		}
 	}
 	if n := len(r.Incarnations); n > 1 {
 		parts = append(parts, count(n, "incarnation"))
 	}
-	if r.Headed {
+	switch {
+	case r.Headed:
 		parts = append(parts, "compared with head")
+	case r.asked:
+		parts = append(parts, "ZooKeeper has no head")
+	default:
+		parts = append(parts, "not compared with head: give --zookeeper")
 	}
 	if r.Acknowledged > 0 {
 		parts = append(parts, fmt.Sprintf("%d acknowledged and found", r.Acknowledged))

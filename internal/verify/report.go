@@ -23,7 +23,8 @@ const (
 	Reordered   Kind = "reordered"   // turn numbers or tokens fall
 	Lost        Kind = "lost"        // the file is shorter than head, or an acknowledged record is not in it
 	Mismatch    Kind = "mismatch"    // head or a log tells of another file than this
-	Uncommitted Kind = "uncommitted" // bytes after head: a note, never a fault
+	Uncommitted Kind = "uncommitted" // bytes behind head, which nobody of the fleet wrote
+	Unwritten   Kind = "unwritten"   // turns that are committed and not in the file yet: a note, never a fault
 )
 
 // Finding is one thing that is wrong, and where.
@@ -64,11 +65,14 @@ type Report struct {
 	Agents       []AgentCount `json:"agents"`
 	Incarnations []uuid.UUID  `json:"incarnations"`
 	Sound        Sound        `json:"sound"`
-	Headed       bool         `json:"headed"`       // head was there to compare with
+	Headed       bool         `json:"headed"`       // head was there to compare with; without it a file may end early unnoticed
+	Unwritten    int64        `json:"unwritten"`    // turns that are committed and not in the file yet, and not counted above
 	Acknowledged int64        `json:"acknowledged"` // records that logs told of and that were found
 	FaultCount   int64        `json:"faults"`       // all of them, those that Findings has no room for too
 	Findings     []Finding    `json:"findings"`
 	Notes        []Finding    `json:"notes"` // what is worth knowing and no fault
+
+	asked bool // for head
 }
 
 // Faults is how many faults were found.
@@ -123,7 +127,7 @@ func (t *tally) retell(i int, kind Kind, format string, args ...any) {
 // forget drops all that was gathered from the file.
 func (t *tally) forget() {
 	fresh := newTally(t.room)
-	fresh.Size, fresh.Judged, fresh.Headed = t.Size, t.Judged, t.Headed
+	fresh.Size, fresh.Judged, fresh.Headed, fresh.asked = t.Size, t.Judged, t.Headed, t.asked
 	*t = *fresh
 }
 
@@ -167,7 +171,7 @@ func (f Finding) witness() int {
 	switch {
 	case f.Log != "":
 		return 2
-	case f.Kind == Lost || f.Kind == Mismatch:
+	case f.Kind == Lost || f.Kind == Mismatch || f.Kind == Uncommitted:
 		return 1
 	}
 	return 0

@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"errors"
-	"io"
 
 	"github.com/google/uuid"
 
@@ -17,6 +16,7 @@ type scan struct {
 	head *frame.Head
 	acks *ledger
 	tell func(done, total int64)
+	lay  *overlay // the file, with what it lacks
 
 	ahead    ahead
 	tape     *tape // the judge's own reading, where ahead did not get
@@ -30,8 +30,10 @@ type scan struct {
 	calmer   int64 // and so far further when it was not
 	told     int64 // how far Progress knows
 
-	size int64 // the file's
-	stop int64 // what begins here or later is not judged
+	size int64 // the file's, with what the turns add to its end
+	from int64 // where this reading began,
+	goal int64 // and how far it is to be judged
+	stop int64 // what begins here or later is not judged, for now
 	pos  int64 // what comes next,
 	line int64 // and its line number
 
@@ -41,6 +43,9 @@ type scan struct {
 	inc     *frame.Incarnation
 	fresh   *incarnated // the incarnation line, while it stands just before pos
 	suspect bool        // the incarnation line may be damaged: its ID proves nothing
+	start   int64       // where what was taken last begins: a frame or an incarnation line
+	begun   int64       // where the incarnation line begins
+	whole   *Checkpoint // how far nothing was wrong and nothing lacks, when turns lack
 	repeat  repeat      // turns that appear again, while they do
 	short   []shortfall // torn turns whose lines may still turn up
 	current piece       // room for a frame that was not read ahead
@@ -52,9 +57,10 @@ type incarnated struct {
 	prev     *frame.Sum // of what stands before it
 }
 
-func newScan(ctx context.Context, r io.ReaderAt, size int64, head *frame.Head, acks *ledger, opt Options) *scan {
+func newScan(ctx context.Context, r *overlay, head *frame.Head, acks *ledger, opt Options) *scan {
+	size := r.end
 	s := &scan{
-		tally: newTally(opt.MaxFindings), ctx: ctx, head: head, acks: acks, tell: opt.Progress,
+		tally: newTally(opt.MaxFindings), ctx: ctx, head: head, acks: acks, tell: opt.Progress, lay: r,
 		tape: newTape(r, size, longView), side: newTape(r, size, longView),
 		far: newTape(r, size, longView), peek: newTape(r, size, shortView),
 		budget: 2*size + 64<<20, patience: 4*size + 64<<20, calm: calmBytes, calmer: calmBytes,
@@ -63,12 +69,31 @@ func newScan(ctx context.Context, r io.ReaderAt, size int64, head *frame.Head, a
 	if head != nil {
 		s.stop = min(head.Offset, size)
 	}
-	s.ahead.r, s.ahead.size, s.ahead.stopAt = r, size, s.stop
-	s.Size, s.Judged, s.Headed = size, s.stop, head != nil
+	s.goal = s.stop
+	s.ahead.r, s.ahead.size = r, size
+	s.Size, s.Judged, s.Headed, s.asked = r.size, min(s.stop, r.size), head != nil, opt.Head != nil
 	return s
 }
 
+// readAll judges all up to head: first what comes before the turns that the file lacks.
+func (s *scan) readAll() error {
+	if gap := s.lay.gap; gap < s.goal {
+		s.stop = gap
+		if err := s.run(); err != nil {
+			return err
+		}
+		if s.OK() && s.pos == gap {
+			c := s.checkpoint()
+			s.whole = &c
+		}
+	}
+	s.stop = s.goal
+	return s.run()
+}
+
+// run judges what begins before stop.
 func (s *scan) run() error {
+	s.ahead.stopAt = s.stop
 	if s.pos == 0 { // else it goes on from a checkpoint
 		if err := s.begin(); err != nil {
 			return err
@@ -91,19 +116,19 @@ func (s *scan) run() error {
 				return err
 			}
 			if s.tell != nil {
-				s.tell(min(s.pos, s.stop), s.stop)
+				s.tell(min(s.pos, s.goal), s.goal)
 			}
 		}
 	}
 	if s.tell != nil {
-		s.tell(s.stop, s.stop)
+		s.tell(s.stop, s.goal)
 	}
 	return nil
 }
 
-// sound notes how far nothing was wrong.
+// sound notes how far nothing was wrong, and nothing lacks.
 func (s *scan) sound() {
-	if s.FaultCount == 0 {
+	if s.FaultCount == 0 && s.pos <= s.lay.gap {
 		s.Sound = Sound{End: s.pos, Turn: s.order.last.turn, Sum: s.order.last.sums[0]}
 	}
 }
@@ -184,11 +209,15 @@ func (s *scan) accept(p *piece, sealed bool) error {
 	if sealed && ahead {
 		s.token = max(s.token, p.Token)
 	}
-	s.count(p)
-	if err := s.acks.turn(s, p, ahead); err != nil {
-		return err
+	// What is in ZooKeeper only does not count: an acknowledged record must be in the file.
+	if !s.lay.misses(p.at, p.end) {
+		s.count(p)
+		if err := s.acks.turn(s, p, ahead); err != nil {
+			return err
+		}
 	}
-	s.clean = sealed
+	s.checkNode(p)
+	s.clean, s.start = sealed, p.at
 	s.pass(p.end, 1+int64(p.newlines))
 	return nil
 }
@@ -230,6 +259,7 @@ func (s *scan) enter(inc frame.Incarnation, l link) {
 	s.order.restart(l)
 	s.token = 0
 	s.inc, s.suspect = &inc, false
+	s.start, s.begun = s.pos, s.pos
 	s.tally.incarnation(inc.ID)
 }
 

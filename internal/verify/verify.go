@@ -4,8 +4,8 @@
 // It stands apart: it uses the format's definition and nothing of the code that
 // writes. Where the writer asks "may I append", the verifier asks "what do these
 // bytes prove", and it believes only three witnesses: the chain of sums in the
-// file, the head that the caller read from ZooKeeper, and the acknowledgement
-// logs that the agents kept.
+// file, what the caller read from ZooKeeper (head, and the turns that are committed
+// and not known to be on the disk), and the acknowledgement logs that the agents kept.
 //
 // # What it promises
 //
@@ -14,6 +14,13 @@
 // sentence, and after a bad place the reading goes on at the next place that
 // makes sense, so that one defect gives one finding and a second one is still
 // found. Memory is constant: neither a record nor a payload is ever held whole.
+//
+// # Beside a fleet that goes on writing
+//
+// A turn is committed before it is written. So the caller reads head, then the turns'
+// nodes, then the file, then head again. What the first head knows must be in the file,
+// or in a node that leads up to that head: then it is noted, and no fault. What lies
+// behind the last head is nobody's. A record that was acknowledged must be in the file.
 //
 // # What it does not
 //
@@ -36,8 +43,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"syscall"
+	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
@@ -48,13 +54,25 @@ const DefaultFindings = 1000
 // Options says what the file is to be judged against, besides itself.
 type Options struct {
 	// Head, when set, gives the head of the file, or nil when there is none. It is
-	// called after the acknowledgement logs' sizes are taken and before the file's
-	// size is: so everything acknowledged is under head and everything under head
-	// is in the file, even while a fleet goes on writing.
+	// called after the acknowledgement logs' sizes are taken and before the file is
+	// opened: so all that is acknowledged is under head, and all that is under head is
+	// in the file or has a node, even while a fleet goes on writing.
 	Head func(context.Context) (*frame.Head, error)
-	// Receipt, when set, is the last turn that the volume itself knows to be committed,
-	// read before Head is called.
-	Receipt *Receipt
+	// Turns, when set, gives the turns that have a node, and the nodes that cannot be
+	// believed. It is called after Head, if there is one, and before the file is opened.
+	Turns func(context.Context, frame.Head) (turns []frame.Turn, doubts []error, err error)
+	// Final, when set, gives head as it is after the file was read, no older than what
+	// any agent knew then. It is called when there is something that needs it: bytes
+	// behind head, or a fault.
+	Final func(context.Context) (*frame.Head, error)
+	// Known, when set, is a head that was seen earlier: ZooKeeper must not be behind it.
+	Known *frame.Head
+	// Open, when set, opens the file in OpenPlain's stead: for volumes where a plain read
+	// is stale.
+	Open func(path string) (Source, error)
+	// Patience is for how long a file that is too short is opened again before it is
+	// called so, on volumes where a size may be stale.
+	Patience time.Duration
 	// Acks names acknowledgement logs, or directories that hold nothing else.
 	Acks []string
 	// Progress, when set, is told now and then how many bytes are judged.
@@ -63,31 +81,24 @@ type Options struct {
 	MaxFindings int
 }
 
-// Receipt says that a turn was committed, and where it ends.
-type Receipt struct {
-	Turn   uint64
-	Offset int64
+// ErrMoved says that the fleet's file was begun or adopted while it was read.
+var ErrMoved = errors.New("the fleet's file was begun or adopted while it was read; verify it again")
+
+// Source is an open file.
+type Source interface {
+	io.ReaderAt
+	End() (int64, error) // how long it is now
+	Close() error
 }
 
 // File judges the file at path. What is wrong with the data is in the report; the
 // error is for what keeps it from being read.
 func File(ctx context.Context, path string, opt Options) (Report, error) {
-	var f *os.File
-	defer func() { _ = f.Close() }() // only read; nil when it was never opened
-	report, err := judge(ctx, opt, func() (io.ReaderAt, int64, error) {
-		var err error
-		if f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err != nil { // a FIFO would make us wait
-			return nil, 0, err
-		}
-		info, err := f.Stat()
-		if err == nil && !info.Mode().IsRegular() {
-			err = errors.New("it is not a regular file; give the data file itself")
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		return f, info.Size(), nil
-	})
+	open := opt.Open
+	if open == nil {
+		open = OpenPlain
+	}
+	report, err := judge(ctx, opt, func() (Source, error) { return open(path) })
 	report.File = path
 	if err != nil {
 		return report, fmt.Errorf("verify %s: %w", path, err)
@@ -97,47 +108,90 @@ func File(ctx context.Context, path string, opt Options) (Report, error) {
 
 // Reader judges size bytes of r like File.
 func Reader(ctx context.Context, r io.ReaderAt, size int64, opt Options) (Report, error) {
-	return judge(ctx, opt, func() (io.ReaderAt, int64, error) { return r, size, nil })
+	return judge(ctx, opt, func() (Source, error) { return sized{r, size}, nil })
 }
 
-// judge opens the logs, asks for head and opens the file, in this order; see
-// Options.Head.
-func judge(ctx context.Context, opt Options, open func() (io.ReaderAt, int64, error)) (Report, error) {
+// judge opens the logs, asks for head and the turns, and opens the file, in this order;
+// see Options.
+func judge(ctx context.Context, opt Options, open func() (Source, error)) (Report, error) {
 	acks, err := openLedger(opt.Acks)
 	if err != nil {
 		return Report{}, err
 	}
 	defer acks.close()
-	head, err := askHead(ctx, opt)
+	seen, err := look(ctx, opt)
 	if err != nil {
 		return Report{}, err
 	}
-	r, size, err := open()
+	file, over, err := openUnder(ctx, seen, opt, open)
 	if err != nil {
 		return Report{}, err
 	}
-	s := newScan(ctx, r, size, head, acks, opt)
+	defer file.Close()
+	s := newScan(ctx, over, seen.Head, acks, opt)
 	defer s.ahead.stop()
 	if err := acks.start(s); err != nil {
 		return s.finish(), err
 	}
-	if err := s.run(); err != nil {
+	if err := s.judge(ctx, opt); err != nil {
 		return s.finish(), err
 	}
-	s.checkOrder()
-	s.checkReceipt(opt.Receipt)
-	s.checkHead(opt.Head != nil)
 	err = s.checkAcks()
 	return s.finish(), err
 }
 
-func askHead(ctx context.Context, opt Options) (*frame.Head, error) {
+// judge reads the file, and holds it to head.
+func (s *scan) judge(ctx context.Context, opt Options) error {
+	if err := s.readAll(); err != nil {
+		return err
+	}
+	s.checkOrder()
+	s.checkTurns()
+	return s.checkHead(ctx, opt)
+}
+
+// look asks what ZooKeeper says of the file.
+func look(ctx context.Context, opt Options) (seen Sight, err error) {
 	if opt.Head == nil {
-		return nil, nil
+		return seen, nil
 	}
-	head, err := opt.Head(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read head: %w", err)
+	if seen.Head, err = opt.Head(ctx); err != nil {
+		return seen, fmt.Errorf("read head: %w", err)
 	}
-	return head, nil
+	if seen.Head != nil && opt.Turns != nil {
+		if seen.Turns, seen.Doubts, err = opt.Turns(ctx, *seen.Head); err != nil {
+			return seen, fmt.Errorf("read the turns: %w", err)
+		}
+	}
+	return seen, nil
+}
+
+// openUnder opens the file, again and again for a while when it is too short. A node that
+// was gone when it was asked for may have been gone for this look alone.
+func openUnder(ctx context.Context, seen Sight, opt Options, open func() (Source, error)) (Source, *overlay, error) {
+	for begun, pause := time.Now(), 5*time.Millisecond; ; pause = min(2*pause, time.Second) {
+		file, err := open()
+		if err != nil {
+			return nil, nil, err
+		}
+		size, err := file.End()
+		var over *overlay
+		if err == nil {
+			over, err = lay(file, size, seen)
+		}
+		if err == nil && (seen.Head == nil || over.end >= seen.Head.Offset || time.Since(begun) >= opt.Patience) {
+			return file, over, nil
+		}
+		err = errors.Join(err, file.Close())
+		if err == nil {
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			}
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
 }

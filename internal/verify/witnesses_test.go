@@ -2,31 +2,20 @@ package verify
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"slices"
 
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 )
 
-// The operators that set the file against what others know of it: head, the fence's
-// receipt and the acknowledgement logs.
-
-// headAt is what head was when w was committed.
-func headAt(w written) *frame.Head {
-	return &frame.Head{Incarnation: w.incarnation, Turn: w.Turn, Offset: int64(w.end), Sum: w.Sum, Token: w.Token, Agent: w.Agent, At: w.At}
-}
+// The operators that set the file against what others know of it: head, the turns'
+// nodes and the acknowledgement logs.
 
 func cutBetweenTurns(r *rand.Rand, h *history) (damage, bool) {
 	n := pick(r, h.turns).start
 	d := toldAt(n, Lost, h.head.Turn, h.data[:n])
 	d.head = &h.head
-	return d, true
-}
-
-func volumeRestored(r *rand.Rand, h *history) (damage, bool) {
-	n := pick(r, h.turns).start
-	d := toldAt(n, Lost, h.head.Turn, h.data[:n])
-	d.receipt = &Receipt{h.head.Turn, h.head.Offset}
 	return d, true
 }
 
@@ -68,8 +57,9 @@ func wiped(_ *rand.Rand, h *history) (damage, bool) {
 func headRestored(r *rand.Rand, h *history) (damage, bool) {
 	w := pick(r, h.turns)
 	d := toldAt(w.end, Mismatch, h.head.Turn, h.data)
-	d.head, d.receipt = headAt(w), &Receipt{h.head.Turn, h.head.Offset}
-	return d, w.Turn < h.head.Turn
+	head := w.head()
+	d.head, d.known = &head, &h.head
+	return d, w.Turn < h.head.Turn && w.incarnation == h.head.Incarnation
 }
 
 func foreignHead(r *rand.Rand, h *history) (damage, bool) {
@@ -119,6 +109,57 @@ func tailBehindHead(r *rand.Rand, h *history) (damage, bool) {
 		}
 	}
 	d := toldAt(w.end, Uncommitted, 0, slices.Concat(h.data[:w.end], tail))
-	d.head = headAt(w)
+	head := w.head()
+	d.head = &head
 	return d, len(tail) > 0
+}
+
+// nodeAltered has ZooKeeper hold a turn that does not lead up to head, or that cannot be
+// read, though the file has what was committed.
+func nodeAltered(r *rand.Rand, h *history) (damage, bool) {
+	w := h.turns[len(h.turns)-1]
+	node := w.node()
+	d := toldAt(w.start, Mismatch, w.Turn, h.data)
+	d.head = &h.head
+	switch r.IntN(4) {
+	case 0:
+		node.Before--
+	case 1:
+		node.Offset++
+		d.to++
+	case 2: // another turn at the same place
+		other := w.Header
+		other.Token++
+		node = w.before.Next(other, testRun, w.records)
+	case 3:
+		d.doubts = []error{errors.New("turns/x cannot be believed")}
+		d.turn, d.from, d.to = 0, 0, 0
+		return d, true
+	}
+	d.nodes = []frame.Turn{node}
+	return d, w.incarnation == h.head.Incarnation && h.head.Turn == w.Turn
+}
+
+// acknowledgedTooEarly cuts off what ZooKeeper still has, and agents were told of.
+func acknowledgedTooEarly(r *rand.Rand, h *history) (damage, bool) {
+	from := r.IntN(len(h.turns))
+	w := h.turns[from]
+	n := w.start + r.IntN(w.end-w.start)
+	d := toldAt(int(h.head.Offset), Lost, 0, h.data[:n])
+	for _, w := range h.turns[from:] {
+		if w.incarnation != h.head.Incarnation {
+			return d, false
+		}
+		d.nodes = append(d.nodes, w.node())
+	}
+	d.from, d.head, d.acks = w.start, &h.head, acksOf(w.Agent, h.turns)
+	return d, true
+}
+
+// otherBytesThanCommitted puts bytes that are no NULs where a turn is to be written.
+func otherBytesThanCommitted(r *rand.Rand, h *history) (damage, bool) {
+	w := h.turns[len(h.turns)-1]
+	d, _ := flipped(r, h, w, w.start+r.IntN(w.end-w.start))
+	d.head, d.nodes = &h.head, []frame.Turn{w.node()}
+	return d, w.incarnation == h.head.Incarnation && bytes.IndexByte(d.data[w.start:w.end], 0) < 0
 }

@@ -12,13 +12,13 @@ const nextFIFO = "agents run all the same; a process's death is then noticed whe
 // had it open for writing was killed.
 func (c *checker) fifo(ctx context.Context, _ *Report) (Finding, error) {
 	name := c.path("fifo")
-	if err := c.fs.Mkfifo(name); err != nil {
+	if err := c.disk.mkfifo(name); err != nil {
 		if isFull(err) {
 			return Finding{}, err
 		}
 		return warning(fmt.Sprintf("there are no FIFOs here: %v", err), nextFIFO), nil
 	}
-	reader, err := c.fs.Listen(name)
+	reader, err := c.disk.listen(name)
 	if err != nil {
 		return warning(fmt.Sprintf("a FIFO cannot be opened: %v", err), nextFIFO), nil
 	}
@@ -43,7 +43,7 @@ func (c *checker) fifo(ctx context.Context, _ *Report) (Finding, error) {
 	return c.awaitHangUp(ctx, reader, began)
 }
 
-func (c *checker) awaitHangUp(ctx context.Context, reader Listener, began time.Time) (Finding, error) {
+func (c *checker) awaitHangUp(ctx context.Context, reader listener, began time.Time) (Finding, error) {
 	for {
 		if ctx.Err() != nil {
 			return Finding{}, context.Cause(ctx)

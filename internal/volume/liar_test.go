@@ -8,190 +8,145 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
 // liar is the real file system, but for what a test has it lie about. A nil function
 // tells the truth. name is a file's last element.
 type liar struct {
-	OS
+	osDisk
 	clock *clock
 
-	kind     func() (string, bool)
-	lstat    func(name string, truth writer.Info) writer.Info
-	opened   func(name string, truth writer.Info)
-	follow   bool // symbolic links
-	remove   func(name string) (done bool)
-	link     error
-	mkfifo   error
-	syncDir  error
-	hungUp   func(truth bool) (bool, error)
-	lock     func(h *lyingHandle) error
-	unlock   func() (done bool)
-	write    func(h *lyingHandle, b []byte) (int, error)
-	read     func(h *lyingHandle, b []byte)
-	truncate func() (done bool)
-	sync     func() error
-	cost     time.Duration // of a datasync, on the clock
-	immortal bool          // what a killed process had open stays open
+	on     string // the line of mountinfo; "" is a local file system
+	volume string // the setting
+
+	openErr    error // of files opened with flags
+	opened     func(name string, flag int)
+	names      func(name string) string
+	moved      func(from, to string) error
+	mkfifoErr  error
+	syncDirErr error
+	hungUp     func(truth bool) (bool, error)
+	write      func(f *lyingFile, b []byte, off int64) (int, error)
+	read       func(f *lyingFile, b []byte)
+	sync       func() error
+	cost       time.Duration // of a datasync, on the clock
 }
 
-func (l *liar) Kind(dir string) (string, bool, error) {
-	if l.kind != nil {
-		name, trusted := l.kind()
-		return name, trusted, nil
+const local = "27 1 254:0 / /v rw,relatime - ext4 /dev/vda rw"
+
+func (l *liar) mountOf(string) (mount, error) {
+	line := l.on
+	if line == "" {
+		line = local
 	}
-	return "ext4", true, nil
+	m, _ := parseMount(line)
+	return m, nil
 }
 
-func (l *liar) Open(name string, flag int) (writer.Handle, error) {
-	base := filepath.Base(name)
-	if target, err := os.Readlink(name); err == nil && l.follow {
-		name = target
+// open leaves O_DIRECT and the like out: not every file system has them.
+func (l *liar) open(name string, flag int) (file, error) {
+	plain := flag & (os.O_RDWR | os.O_CREATE | os.O_EXCL)
+	if l.opened != nil {
+		l.opened(filepath.Base(name), flag&^plain)
 	}
-	h, err := l.OS.Open(name, flag)
+	if flag != plain && l.openErr != nil {
+		return nil, l.openErr
+	}
+	f, err := l.osDisk.open(name, plain)
 	if err != nil {
 		return nil, err
 	}
-	if l.opened != nil {
-		info, err := h.Stat()
-		if err != nil {
-			return nil, err
-		}
-		l.opened(base, info)
-	}
-	return &lyingHandle{Handle: h, liar: l, name: base}, nil
+	return &lyingFile{file: f, liar: l, name: filepath.Base(name)}, nil
 }
 
-func (l *liar) Lstat(name string) (writer.Info, error) {
-	path := name
-	if target, err := os.Readlink(name); err == nil && l.follow {
-		path = target
+func (l *liar) lstat(name string) (os.FileInfo, error) {
+	if l.names != nil {
+		name = filepath.Join(filepath.Dir(name), l.names(filepath.Base(name)))
 	}
-	info, err := l.OS.Lstat(path)
-	if err == nil && l.lstat != nil {
-		info = l.lstat(filepath.Base(name), info)
-	}
-	return info, err
+	return l.osDisk.lstat(name)
 }
 
-func (l *liar) Remove(name string) error {
-	if l.remove != nil && !l.remove(filepath.Base(name)) {
-		return nil
+func (l *liar) move(from, to string) error {
+	if l.moved != nil {
+		return l.moved(from, to)
 	}
-	return l.OS.Remove(name)
+	return l.osDisk.move(from, to)
 }
 
-func (l *liar) Link(from, to string) error {
-	if l.link != nil {
-		return l.link
+func (l *liar) mkfifo(name string) error {
+	if l.mkfifoErr != nil {
+		return l.mkfifoErr
 	}
-	return l.OS.Link(from, to)
+	return l.osDisk.mkfifo(name)
 }
 
-func (l *liar) Mkfifo(name string) error {
-	if l.mkfifo != nil {
-		return l.mkfifo
+func (l *liar) syncDir(name string) error {
+	if l.syncDirErr != nil {
+		return l.syncDirErr
 	}
-	return l.OS.Mkfifo(name)
+	return l.osDisk.syncDir(name)
 }
 
-func (l *liar) SyncDir(name string) error {
-	if l.syncDir != nil {
-		return l.syncDir
-	}
-	return l.OS.SyncDir(name)
-}
-
-func (l *liar) Listen(name string) (Listener, error) {
-	r, err := l.OS.Listen(name)
+func (l *liar) listen(name string) (listener, error) {
+	r, err := l.osDisk.listen(name)
 	return lyingListener{r, l}, err
 }
 
 type lyingListener struct {
-	Listener
+	listener
 	liar *liar
 }
 
 func (r lyingListener) HungUp(wait time.Duration) (bool, error) {
 	if r.liar.hungUp == nil {
-		return r.Listener.HungUp(wait)
+		return r.listener.HungUp(wait)
 	}
-	truth, err := r.Listener.HungUp(0)
+	truth, err := r.listener.HungUp(0)
 	if err != nil {
 		return truth, err
 	}
 	return r.liar.hungUp(truth)
 }
 
-type lyingHandle struct {
-	writer.Handle
+type lyingFile struct {
+	file
 	liar *liar
 	name string
 }
 
-func (h *lyingHandle) TryLock() error {
-	if h.liar.lock != nil {
-		return h.liar.lock(h)
+func (f *lyingFile) WriteAt(b []byte, off int64) (int, error) {
+	f.liar.clock.add(5 * time.Microsecond)
+	if f.liar.write != nil {
+		return f.liar.write(f, b, off)
 	}
-	return h.Handle.TryLock()
+	return f.file.WriteAt(b, off)
 }
 
-func (h *lyingHandle) Unlock() error {
-	if h.liar.unlock != nil && !h.liar.unlock() {
-		return nil
-	}
-	return h.Handle.Unlock()
-}
-
-func (h *lyingHandle) Write(b []byte) (int, error) {
-	h.liar.clock.add(5 * time.Microsecond)
-	if h.liar.write != nil {
-		return h.liar.write(h, b)
-	}
-	return h.Handle.Write(b)
-}
-
-func (h *lyingHandle) ReadAt(b []byte, off int64) (int, error) {
-	n, err := h.Handle.ReadAt(b, off)
-	if h.liar.read != nil {
-		h.liar.read(h, b[:n])
+func (f *lyingFile) ReadAt(b []byte, off int64) (int, error) {
+	n, err := f.file.ReadAt(b, off)
+	if f.liar.read != nil {
+		f.liar.read(f, b[:n])
 	}
 	return n, err
 }
 
-func (h *lyingHandle) Truncate(size int64) error {
-	if h.liar.truncate != nil && !h.liar.truncate() {
-		return nil
-	}
-	return h.Handle.Truncate(size)
-}
-
-func (h *lyingHandle) Datasync() error {
-	h.liar.clock.add(h.liar.cost)
-	if h.liar.sync != nil {
-		return h.liar.sync()
+func (f *lyingFile) Datasync() error {
+	f.liar.clock.add(f.liar.cost)
+	if f.liar.sync != nil {
+		return f.liar.sync()
 	}
 	return nil
 }
 
 // thread is a process that is none: what it has open is closed when it is killed.
-type thread struct {
-	*worker
-	immortal bool
-}
+type thread struct{ *worker }
 
 func (p thread) ask(ctx context.Context, r request) (answer, error) {
 	a := p.do(ctx, r)
 	return a, a.err()
 }
 
-func (p thread) kill() {
-	if !p.immortal {
-		p.close()
-	}
-}
+func (p thread) kill() { p.close() }
 
 // clock is told how the time passes; beside that each look at it takes a while.
 type clock struct {
@@ -214,23 +169,18 @@ func (c *clock) now() time.Time {
 }
 
 // newLiar tells the truth: a disk that needs a while to confirm.
-func newLiar() *liar { return &liar{clock: &clock{}, cost: 200 * time.Microsecond} }
+func newLiar() *liar { return &liar{clock: &clock{}, volume: Auto, cost: 200 * time.Microsecond} }
 
 // judge checks a directory on the liar's file system. Nothing may be left behind.
 func (l *liar) judge(t testing.TB) (Report, error) {
 	t.Helper()
 	dir := t.TempDir()
-	c := &checker{Options: Options{Dir: dir, For: 20 * time.Millisecond}, fs: l, now: l.clock.now, space: 256 << 10}
-	var threads []thread
-	c.spawn = func(context.Context) (process, error) {
-		p := thread{newWorker(l), l.immortal}
-		threads = append(threads, p)
-		return p, nil
+	c := &checker{
+		Options: Options{Dir: dir, Volume: l.volume, For: 20 * time.Millisecond},
+		disk:    l, mount: l.mountOf, now: l.clock.now, space: 256 << 10,
 	}
+	c.spawn = func(context.Context) (process, error) { return thread{newWorker(l)}, nil }
 	r, err := c.check(t.Context())
-	for _, p := range threads {
-		p.close()
-	}
 	mustBeEmpty(t, dir)
 	return r, err
 }

@@ -97,14 +97,15 @@ func (c *checker) start(ctx context.Context, n int) (all []process, stop func(),
 	return all, stop, nil
 }
 
-// askAll asks all of them at once and waits for all the answers.
+// askAll asks all of them at once, each for the ranges from its own number on, and waits
+// for all the answers.
 func askAll(ctx context.Context, all []process, r request) ([]answer, error) {
 	answers, errs := make([]answer, len(all)), make([]error, len(all))
 	var group sync.WaitGroup
 	for i, p := range all {
 		group.Go(func() {
 			mine := r
-			mine.Number = i
+			mine.Range = i
 			answers[i], errs[i] = p.ask(ctx, mine)
 		})
 	}

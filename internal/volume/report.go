@@ -42,6 +42,7 @@ const (
 type Report struct {
 	Directory  string    `json:"directory"`
 	FileSystem string    `json:"file_system"`
+	Mode       Mode      `json:"mode,omitempty"` // missing when the volume is refused
 	Verdict    string    `json:"verdict"`
 	Findings   []Finding `json:"findings"`
 	Sync       *Timing   `json:"sync,omitempty"` // missing when it could not be measured

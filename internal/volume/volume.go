@@ -1,17 +1,20 @@
-// Package volume finds out whether a directory's file system keeps what Turnstile
-// builds on: that a flock keeps other processes out and is dropped when its holder
-// dies, that appends arrive whole, that fdatasync waits for the disk, that directories
-// can be synced, and that a path tells which file it names.
+// Package volume tells which kind of volume a directory is on (see [Of]), and finds out
+// by trying whether it keeps what Turnstile builds on (see [Check], and [CheckJointly] for
+// several machines that try it at the same time): that a write by
+// position touches its range only and is seen by other processes, that fdatasync waits
+// for the disk, that a rename replaces nothing and a path tells which file it names, that
+// directories can be synced.
 //
-// It tries each of them, with several processes where one alone proves nothing (see
-// Serve), in a new directory that it removes again. What was tried and held can still
-// fail one day; what did not hold here will not hold in a fleet.
+// The kind comes from /proc/self/mountinfo, because statfs has one number for all FUSE
+// file systems. What is tried is tried with several processes where one alone proves
+// nothing (see [Serve]), in a new directory that is removed again. What was tried and
+// held can still fail one day; what did not hold here will not hold in a fleet.
 //
 // # What it cannot find out
 //
-// Whether a second machine has the volume mounted too: there the list of trusted file
-// systems decides. And whether the disk keeps what it confirmed when the power goes:
-// only a confirmation that comes too soon gives that away.
+// On one machine, what the caches of a second one do: for that there is [CheckJointly],
+// and where nobody ran it the table of kinds decides. And whether the disk keeps what it
+// confirmed when the power goes: only a confirmation that comes too soon gives that away.
 package volume
 
 import (
@@ -24,17 +27,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
 // Options for Check. All but Begin and Found are required.
 type Options struct {
-	Dir   string
-	For   time.Duration     // how long the checks may take together, roughly
-	Child []string          // the command line of a process that runs Serve
-	Begin func(what string) // told what is tried now
-	Found func(Finding)     // told each finding, in the order of the report's
+	Dir    string
+	Volume string            // the setting data.volume: Auto, or a Mode that is vouched for
+	For    time.Duration     // how long the checks may take together, roughly
+	Child  []string          // the command line of a process that runs Serve
+	Begin  func(what string) // told what is tried now
+	Found  func(Finding)     // told each finding, in the order of the report's
 }
 
 // UnusableError says why nothing can be tried in the directory, and what to do.
@@ -64,7 +66,7 @@ func (e *SpaceError) Error() string {
 func (e *SpaceError) Unwrap() error { return e.Err }
 
 const (
-	processes = 4               // as many try to come in at once
+	processes = 2               // as many write at once
 	budget    = 32e6            // bytes that a check may have on the volume at a time
 	patience  = 5 * time.Second // for what should happen at once
 	tooSlow   = time.Second     // what is no fault and yet worth a warning
@@ -74,19 +76,25 @@ const (
 // own in it.
 type checker struct {
 	Options
-	fs    FS
+	disk  disk
+	mount func(dir string) (mount, error)
 	spawn func(context.Context) (process, error)
 	now   func() time.Time
 
+	mode  Mode   // how files are opened, known from the first check on
 	work  string // the directory to try things in, ours alone
 	space uint64 // bytes that a check may have there at a time
 }
 
 // Check tries the directory and judges it. It removes what it made, though ctx ended.
-// The errors are *UnusableError, *SpaceError, ctx's cause, and those of processes that
-// could not be started; with one of them there is no verdict.
+// The errors are [*UnusableError], [*SpaceError], ctx's cause, one for a setting that is
+// none, and those of processes that could not be started; with one of them there is no
+// verdict.
 func Check(ctx context.Context, opts Options) (Report, error) {
-	c := &checker{Options: opts, fs: OS{}, now: time.Now, space: budget}
+	if _, err := (Kind{Mode: Plain}).Resolve(opts.Volume); err != nil {
+		return Report{}, err
+	}
+	c := &checker{Options: opts, disk: osDisk{}, mount: mountOf, now: time.Now, space: budget}
 	c.spawn = func(ctx context.Context) (process, error) { return startChild(ctx, opts.Child) }
 	return c.check(ctx)
 }
@@ -107,8 +115,7 @@ func (c *checker) check(ctx context.Context) (r Report, err error) {
 	}{
 		{"file system", c.fileSystem},
 		{"files", c.files},
-		{"flock", c.flock},
-		{"append", c.appends},
+		{"writes", c.writes},
 		{"fdatasync", c.fdatasync},
 		{"fifo", c.fifo},
 	} {
@@ -199,7 +206,7 @@ func (c *checker) full(err error) error {
 
 func (c *checker) path(name string) string { return filepath.Join(c.work, name) }
 
-// create makes a new file to try things on.
-func (c *checker) create(name string) (writer.Handle, error) {
-	return c.fs.Open(c.path(name), os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL)
+// create makes a new file to try things on, opened as an agent opens it.
+func (c *checker) create(name string) (file, error) {
+	return c.disk.open(c.path(name), os.O_RDWR|os.O_CREATE|os.O_EXCL|c.mode.Flags())
 }

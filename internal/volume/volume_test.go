@@ -35,7 +35,7 @@ func options(t testing.TB, child string) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Options{Dir: t.TempDir(), For: 400 * time.Millisecond, Child: []string{self, child}}
+	return Options{Dir: t.TempDir(), Volume: Auto, For: 400 * time.Millisecond, Child: []string{self, child}}
 }
 
 func TestTheVolumeOfTheTestsIsNotUnfit(t *testing.T) {
@@ -55,7 +55,7 @@ func TestTheVolumeOfTheTestsIsNotUnfit(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if len(r.Findings) != 6 || !slices.Equal(begun, found) || r.Sync == nil || r.Sync.Writes < leastWrites || r.Sync.Synced.Median < r.Sync.Plain.Median {
+	if len(r.Findings) != 5 || !slices.Equal(begun, found) || r.Sync == nil || r.Sync.Writes < leastWrites || r.Sync.Synced.Median < r.Sync.Plain.Median {
 		t.Errorf("%+v; begun %q, found %q", r, begun, found)
 	}
 	text, err := json.Marshal(r)
@@ -66,20 +66,17 @@ func TestTheVolumeOfTheTestsIsNotUnfit(t *testing.T) {
 
 // Whenever it is stopped, nothing is left: no file, no process.
 func TestStoppedItLeavesNothingBehind(t *testing.T) {
-	for _, at := range []string{"file system", "files", "flock", "append", "fdatasync", "fifo"} {
+	for _, at := range []string{"file system", "files", "writes", "fdatasync", "fifo"} {
 		t.Run(at, func(t *testing.T) {
 			why := errors.New("told to stop")
 			ctx, stop := context.WithCancelCause(t.Context())
 			opts := options(t, "child")
 			opts.For = time.Hour
-			if at == "append" { // before it the time for the flock passes
-				opts.For = 400 * time.Millisecond
-			}
 			if at == "fdatasync" || at == "fifo" {
 				opts.For = 40 * time.Millisecond
 			}
 			var pids []int
-			c := &checker{Options: opts, fs: OS{}, now: time.Now, space: budget}
+			c := &checker{Options: opts, disk: osDisk{}, mount: mountOf, now: time.Now, space: budget}
 			c.spawn = func(ctx context.Context) (process, error) {
 				p, err := startChild(ctx, opts.Child)
 				if err == nil {
@@ -110,7 +107,7 @@ func TestStoppedWhileProcessesWriteItLeavesNothingBehind(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	opts := options(t, "child")
 	opts.For = time.Hour
-	c := &checker{Options: opts, fs: OS{}, now: time.Now, space: budget}
+	c := &checker{Options: opts, disk: osDisk{}, mount: mountOf, now: time.Now, space: budget}
 	c.spawn = func(ctx context.Context) (process, error) {
 		p, err := startChild(ctx, opts.Child)
 		return stopper{p, stop}, err
@@ -121,14 +118,14 @@ func TestStoppedWhileProcessesWriteItLeavesNothingBehind(t *testing.T) {
 	mustBeEmpty(t, opts.Dir)
 }
 
-// stopper stops everything once a process was asked for something that takes an hour.
+// stopper stops everything while processes write at once.
 type stopper struct {
 	process
 	stop func()
 }
 
 func (s stopper) ask(ctx context.Context, r request) (answer, error) {
-	if r.For > 0 {
+	if r.Count > 1 {
 		defer time.AfterFunc(10*time.Millisecond, s.stop).Stop()
 	}
 	return s.process.ask(ctx, r)
@@ -160,11 +157,19 @@ func TestADirectoryThatCannotBeUsedIsToldWithTheNextStep(t *testing.T) {
 		t.TempDir() + "/none": os.ErrNotExist, file: syscall.ENOTDIR, file + "/below": syscall.ENOTDIR,
 		"/sys": os.ErrPermission, "/proc": os.ErrNotExist,
 	} {
-		_, err := Check(t.Context(), Options{Dir: dir, For: time.Second})
+		_, err := Check(t.Context(), Options{Dir: dir, Volume: Auto, For: time.Second})
 		var unusable *UnusableError
 		if !errors.As(err, &unusable) || !errors.Is(err, want) || unusable.Next == "" || !strings.HasPrefix(err.Error(), dir+": ") {
 			t.Errorf("%s: %v", dir, err)
 		}
+	}
+}
+
+func TestCheck_anUnknownSetting(t *testing.T) {
+	opts := options(t, "child")
+	opts.Volume = "nfs"
+	if r, err := Check(t.Context(), opts); err == nil || !strings.Contains(err.Error(), "plain, direct or sync") {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 
@@ -178,7 +183,7 @@ func TestServeEndsWithItsInput(t *testing.T) {
 	if err := os.WriteFile(name, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.NewEncoder(ask).Encode(request{Do: "append", Name: name, For: time.Hour, Bytes: 1 << 40}); err != nil {
+	if err := json.NewEncoder(ask).Encode(request{Do: "write", Name: name, Step: 0, Count: 1 << 60}); err != nil {
 		t.Fatal(err)
 	}
 	ask.Close()
@@ -190,7 +195,7 @@ func TestServeEndsWithItsInput(t *testing.T) {
 }
 
 func TestServeSaysWhatItWasNotAskedWell(t *testing.T) {
-	w := newWorker(OS{})
+	w := newWorker(osDisk{})
 	defer w.close()
 	name := t.TempDir() + "/file"
 	if err := os.WriteFile(name, nil, 0o644); err != nil {
@@ -199,7 +204,7 @@ func TestServeSaysWhatItWasNotAskedWell(t *testing.T) {
 	if a := w.do(t.Context(), request{Do: "dance", Name: name}); !strings.Contains(a.Error, "dance") {
 		t.Errorf("%+v", a)
 	}
-	a := w.do(t.Context(), request{Do: "lock", Name: name + "none"})
+	a := w.do(t.Context(), request{Do: "write", Name: name + "none"})
 	if err := a.err(); !errors.Is(err, syscall.ENOENT) || !strings.Contains(err.Error(), "none") {
 		t.Errorf("%+v, %v", a, err)
 	}

@@ -1,8 +1,8 @@
 package volume
 
 import (
+	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,23 +10,29 @@ import (
 	"os"
 	"syscall"
 	"time"
-
-	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
 // request is what a process is asked to do.
 type request struct {
-	Do     string        // lock, unlock, count, append, attach
-	Name   string        // the file
-	Number int           // the process's own
-	For    time.Duration // count, append: how long
-	Bytes  int64         // append: at most so many
+	Do    string // write, read, attach; see blocks.go for the others
+	Name  string // the file
+	Flags int    // of the mode that it is opened in
+	Fresh bool   // count: through the file opened anew for this alone
+	Range int    // the first range; see rangeOf
+	Step  int    // write: from one range to the next
+	Count int    // how many ranges
+	Piece int    // block: the most bytes of one write; 0 is no bound
+	// At is when to begin, so that several begin at once.
+	At time.Time
 }
 
 // answer is what came of it.
 type answer struct {
-	Busy  bool          // lock: another has it
-	Done  int           // count, append: how often
+	Same  bool          // read: the range holds what was written there; peek: all do
+	Parts bool          // peek: bytes are there which are not what was written
+	Size  int64         // length: what the kernel says of the file
+	Bad   int           // count: ranges that do not hold what was written
+	Zero  int           // count: those of them that hold nothing but zeros
 	Error string        // empty when it worked
 	Errno syscall.Errno // the error's, 0 when it has none
 }
@@ -71,7 +77,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 			}
 		}
 	}()
-	w := newWorker(OS{})
+	w := newWorker(osDisk{})
 	defer w.close()
 	for answers := json.NewEncoder(out); ; {
 		select {
@@ -85,14 +91,15 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 }
 
-// worker does what a process is asked for.
+// worker does what a process is asked for. A file that it opened stays open, as an
+// agent's does: what a descriptor has cached is part of what is tried.
 type worker struct {
-	fs    FS
-	files map[string]writer.Handle
+	disk  disk
+	files map[string]file
 	ends  []io.Closer // of FIFOs
 }
 
-func newWorker(fs FS) *worker { return &worker{fs: fs, files: map[string]writer.Handle{}} }
+func newWorker(d disk) *worker { return &worker{disk: d, files: map[string]file{}} }
 
 func (w *worker) close() {
 	for _, f := range w.files {
@@ -113,93 +120,93 @@ func (w *worker) do(ctx context.Context, r request) answer {
 }
 
 func (w *worker) try(ctx context.Context, r request) (answer, error) {
-	switch r.Do {
-	case "attach":
-		end, err := w.fs.Attach(r.Name)
+	if r.Do == "attach" {
+		end, err := w.disk.attach(r.Name)
 		if err == nil {
 			w.ends = append(w.ends, end)
 		}
 		return answer{}, err
-	case "append":
-		return appendFrames(ctx, w.fs, r, time.Now().Add(r.For))
 	}
-	f, err := w.open(r.Name)
+	switch {
+	case r.Fresh:
+		return w.fresh(r)
+	case r.Do == "close":
+		return answer{}, w.shut(r.Name)
+	}
+	f, err := w.open(r)
 	if err != nil {
 		return answer{}, err
 	}
 	switch r.Do {
-	case "lock":
-		err := f.TryLock()
-		if errors.Is(err, writer.ErrLocked) {
-			return answer{Busy: true}, nil
+	case "open":
+		return answer{}, nil
+	case "length":
+		info, err := f.Stat()
+		if err != nil {
+			return answer{}, err
 		}
-		return answer{}, wrap("flock", err)
-	case "unlock":
-		return answer{}, wrap("unlock", f.Unlock())
+		return answer{Size: info.Size()}, nil
+	case "block":
+		return answer{}, writeBlock(f, r)
+	case "peek":
+		return peekBlock(f, r)
 	case "count":
-		return count(ctx, f, time.Now().Add(r.For))
+		return countRanges(f, r)
+	case "write":
+		return answer{}, writeRanges(ctx, f, r)
+	case "read":
+		same, err := holdsRange(f, r.Range)
+		return answer{Same: same}, err
 	}
 	return answer{}, fmt.Errorf("asked for %q, which is nothing", r.Do)
 }
 
-// open opens a file that is to stay open, once.
-func (w *worker) open(name string) (f writer.Handle, err error) {
-	if f = w.files[name]; f == nil {
-		if f, err = w.fs.Open(name, os.O_RDWR); err != nil {
+func (w *worker) open(r request) (f file, err error) {
+	if f = w.files[r.Name]; f == nil {
+		if f, err = w.disk.open(r.Name, os.O_RDWR|r.Flags); err != nil {
 			return nil, err
 		}
-		w.files[name] = f
+		w.files[r.Name] = f
 	}
 	return f, nil
 }
 
-func wrap(what string, err error) error {
-	if err != nil {
-		err = fmt.Errorf("%s: %w", what, err)
-	}
-	return err
+// rangeLen divides no page, so that neighbours share most pages, and some ranges are in
+// two.
+const rangeLen = 199
+
+// rangeOf is what the nth range of a file holds once it is written, and where it is.
+func rangeOf(n int) (content []byte, offset int64) {
+	content = fmt.Appendf(nil, "%08d ", n)
+	content = append(content, bytes.Repeat([]byte{byte('a' + n%26)}, rangeLen-len(content))...)
+	return content, int64(n) * rangeLen
 }
 
-// count adds one to the file's number under its flock, once and then again and again
-// until end. Each reads what another process may have written just before.
-func count(ctx context.Context, f writer.Handle, end time.Time) (a answer, err error) {
-	for pause := shortest; ctx.Err() == nil && (a.Done == 0 || time.Now().Before(end)); {
-		switch err := f.TryLock(); {
-		case errors.Is(err, writer.ErrLocked):
-			if late := time.Since(end); late > patience {
-				return a, fmt.Errorf("the flock was not free for %v, though others have ended", late)
-			}
-			// There is no flock that can be waited for until a given time.
-			time.Sleep(pause)
-			pause = min(2*pause, 20*shortest)
-			continue
-		case err != nil:
-			return a, fmt.Errorf("flock: %w", err)
+// writeRanges writes each range with one positional write, then has all of it synced.
+func writeRanges(ctx context.Context, f file, r request) error {
+	time.Sleep(time.Until(r.At))
+	for i := range r.Count {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		err = addOne(f)
-		if err := errors.Join(err, f.Unlock()); err != nil {
-			return a, fmt.Errorf("under the flock: %w", err)
+		content, offset := rangeOf(r.Range + i*r.Step)
+		if _, err := f.WriteAt(content, offset); err != nil {
+			return fmt.Errorf("write: %w", err)
 		}
-		a.Done++
-		pause = shortest
 	}
-	return a, nil
+	if err := f.Datasync(); err != nil {
+		return fmt.Errorf("fdatasync: %w", err)
+	}
+	return nil
 }
 
-const shortest = 50 * time.Microsecond
-
-func addOne(f writer.Handle) error {
-	n, err := number(f)
-	if err == nil {
-		_, err = f.WriteAt(binary.BigEndian.AppendUint64(nil, n+1), 0)
+// holdsRange reads a range; one that the file is too short for is not there.
+func holdsRange(f file, n int) (bool, error) {
+	want, offset := rangeOf(n)
+	got := make([]byte, rangeLen)
+	read, err := f.ReadAt(got, offset)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("read: %w", err)
 	}
-	return err
-}
-
-func number(f io.ReaderAt) (uint64, error) {
-	var b [8]byte
-	if _, err := f.ReadAt(b[:], 0); err != nil {
-		return 0, err
-	}
-	return binary.BigEndian.Uint64(b[:]), nil
+	return bytes.Equal(got[:read], want), nil
 }

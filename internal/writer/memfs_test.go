@@ -7,23 +7,23 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
 	"sync"
-	"testing"
 )
 
-// memFS is a file system in memory that keeps a log of what was done, fails where
-// it is told to, and can lose its power (memfs_power_test.go). Every call of the
-// writer is one step.
+// memFS is a file system in memory that keeps a log of what was done, fails where it is
+// told to, and can lose its power (memfs_power_test.go). It is an AdoptFS. Every call is
+// one step. A handle is one process's own.
 type memFS struct {
-	mu     sync.Mutex
-	live   map[string]*memNode // by path: what processes see
-	safe   map[string]*memNode // the entries that are on disk
-	log    []string            // "write data.txt"
-	faults []*fault
-	nextID uint64
-	dieAt  int // the step at which the process dies, 0: never
-	tear   int // how many bytes of a write at that step still arrive
+	mu      sync.Mutex
+	live    map[string]*memNode // by path: what processes see
+	safe    map[string]*memNode // the entries that are on disk
+	entries []func(map[string]*memNode)
+	log     []string // "write data.txt"
+	faults  []*fault
+	nextID  uint64
+	dieAt   int  // the step at which the process dies, 0: never
+	tear    int  // how many bytes of a write at that step still arrive
+	old     bool // it cannot rename without replacing
 }
 
 type memNode struct {
@@ -31,13 +31,11 @@ type memNode struct {
 	dir        bool
 	links      uint64
 	live, safe []byte // what processes see; what is on disk
-	lock       *memHandle
 }
 
-// fault makes the nth step whose name is op fail with err; of a write, short bytes
-// arrive.
+// fault makes the nth step whose name is op fail with err; of a write, short bytes arrive.
 type fault struct {
-	op    string // "write data.txt"
+	op    string // "write data.txt"; "write *" is of any file
 	nth   int    // from 1
 	err   error
 	short int
@@ -60,14 +58,10 @@ func (m *memFS) fail(op string, nth int, err error, short int) *fault {
 	return f
 }
 
-// step notes an operation and tells whether it fails, and what of a write arrives
-// all the same.
+// step notes an operation and tells whether it fails, and what of a write arrives all the
+// same.
 func (m *memFS) step(op, name string) (short int, err error) {
-	label := path.Base(name)
-	if strings.HasSuffix(path.Dir(name), ".orphans") {
-		label = "orphan"
-	}
-	what := op + " " + label
+	what := op + " " + path.Base(name)
 	if m.dieAt > 0 && len(m.log) >= m.dieAt {
 		return 0, errDead
 	}
@@ -76,7 +70,7 @@ func (m *memFS) step(op, name string) (short int, err error) {
 		return m.tear, errDead
 	}
 	for _, f := range m.faults {
-		if f.op != what || f.fired {
+		if f.op != what && f.op != op+" *" || f.fired {
 			continue
 		}
 		if f.nth--; f.nth == 0 {
@@ -87,102 +81,166 @@ func (m *memFS) step(op, name string) (short int, err error) {
 	return 0, nil
 }
 
-func (m *memFS) Open(name string, flag int) (Handle, error) {
+// do is one step on a name.
+func (m *memFS) do(op, name string, f func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, err := m.step("open", name); err != nil {
-		return nil, err
-	}
-	node := m.live[name]
-	switch {
-	case node == nil && flag&os.O_CREATE == 0:
-		return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
-	case node == nil && (m.live[path.Dir(name)] == nil || !m.live[path.Dir(name)].dir):
-		return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
-	case node == nil:
-		m.nextID++
-		node = &memNode{id: m.nextID, links: 1}
-		m.live[name] = node
-	case flag&os.O_EXCL != 0:
-		return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrExist}
-	case node.dir:
-		return nil, &os.PathError{Op: "open", Path: name, Err: errors.New("is a directory")}
-	}
-	return &memHandle{fs: m, node: node, name: name, append: flag&os.O_APPEND != 0}, nil
-}
-
-func (m *memFS) Lstat(name string) (Info, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, err := m.step("lstat", name); err != nil {
-		return Info{}, err
-	}
-	if node := m.live[name]; node != nil {
-		return node.info(), nil
-	}
-	return Info{}, &os.PathError{Op: "lstat", Path: name, Err: os.ErrNotExist}
-}
-
-func (m *memFS) Mkdir(name string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, err := m.step("mkdir", name); err != nil {
+	if _, err := m.step(op, name); err != nil {
 		return err
 	}
-	if m.live[name] == nil {
-		m.live[name] = &memNode{dir: true, links: 1}
+	if err := f(); err != nil {
+		return &os.PathError{Op: op, Path: name, Err: err}
 	}
 	return nil
 }
 
-func (m *memFS) Remove(name string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, err := m.step("remove", name); err != nil {
-		return err
-	}
-	delete(m.live, name)
-	return nil
+// entry changes the directory: what processes see now, the disk with the next SyncDir.
+func (m *memFS) entry(change func(map[string]*memNode)) {
+	change(m.live)
+	m.entries = append(m.entries, change)
+}
+
+func (m *memFS) make(name string) *memNode {
+	m.nextID++
+	node := &memNode{id: m.nextID, links: 1}
+	m.entry(func(dir map[string]*memNode) { dir[name] = node })
+	return node
+}
+
+func (m *memFS) Open(name string, flag int) (h Handle, err error) {
+	err = m.do("open", name, func() error {
+		node := m.live[name]
+		switch {
+		case node == nil && flag&os.O_CREATE == 0, m.live[path.Dir(name)] == nil:
+			return os.ErrNotExist
+		case node == nil:
+			node = m.make(name)
+		case node.dir:
+			return errors.New("is a directory")
+		}
+		h = &memHandle{fs: m, node: node, name: name}
+		return nil
+	})
+	return h, err
+}
+
+func (m *memFS) Lstat(name string) (info Info, err error) {
+	err = m.do("lstat", name, func() error {
+		if node := m.live[name]; node != nil {
+			info = node.info()
+			return nil
+		}
+		return os.ErrNotExist
+	})
+	return info, err
 }
 
 func (m *memFS) SyncDir(name string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, err := m.step("syncdir", name); err != nil {
-		return err
-	}
-	if m.live[name] == nil {
-		return &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
-	}
-	for _, entries := range []map[string]*memNode{m.live, m.safe} {
-		for p := range entries {
-			if path.Dir(p) != name {
-				continue
-			}
-			if node := m.live[p]; node != nil {
-				m.safe[p] = node
-			} else {
-				delete(m.safe, p)
+	return m.do("syncdir", name, func() error {
+		for _, change := range m.entries {
+			change(m.safe)
+		}
+		m.entries = nil
+		return nil
+	})
+}
+
+func (m *memFS) Create(name, like string) error {
+	return m.do("create", name, func() error {
+		switch {
+		case m.live[like] == nil:
+			return os.ErrNotExist
+		case m.live[name] != nil:
+			return os.ErrExist
+		}
+		m.make(name)
+		return nil
+	})
+}
+
+// Clone is for a file system that cannot; what it would do, a test does on a real one.
+func (m *memFS) Clone(from, to string) error {
+	return m.do("clone", to, func() error { return errors.ErrUnsupported })
+}
+
+func (m *memFS) Move(from, to string) error {
+	return m.do("move", from, func() error {
+		switch {
+		case m.old:
+			return errors.ErrUnsupported
+		case m.live[from] == nil:
+			return os.ErrNotExist
+		case m.live[to] != nil:
+			return os.ErrExist
+		}
+		m.entry(func(dir map[string]*memNode) { dir[to] = dir[from]; delete(dir, from) })
+		return nil
+	})
+}
+
+func (m *memFS) Rename(from, to string) error {
+	return m.do("rename", from, func() error {
+		if m.live[from] == nil {
+			return os.ErrNotExist
+		}
+		if replaced := m.live[to]; replaced != nil {
+			replaced.links--
+		}
+		m.entry(func(dir map[string]*memNode) { dir[to] = dir[from]; delete(dir, from) })
+		return nil
+	})
+}
+
+func (m *memFS) Link(from, to string) error {
+	return m.do("link", from, func() error {
+		switch {
+		case m.live[from] == nil:
+			return os.ErrNotExist
+		case m.live[to] != nil:
+			return os.ErrExist
+		}
+		m.live[from].links++
+		m.entry(func(dir map[string]*memNode) { dir[to] = dir[from] })
+		return nil
+	})
+}
+
+func (m *memFS) Remove(name string) error {
+	return m.do("remove", name, func() error {
+		if m.live[name] == nil {
+			return os.ErrNotExist
+		}
+		m.live[name].links--
+		m.entry(func(dir map[string]*memNode) { delete(dir, name) })
+		return nil
+	})
+}
+
+func (m *memFS) Names(dir string) (names []string, err error) {
+	err = m.do("list", dir, func() error {
+		for p := range m.live {
+			if path.Dir(p) == dir {
+				names = append(names, path.Base(p))
 			}
 		}
-	}
-	return nil
+		slices.Sort(names)
+		return nil
+	})
+	return names, err
 }
 
 func (n *memNode) info() Info {
 	return Info{Dev: 1, Ino: n.id, Links: n.links, Size: int64(len(n.live)), Regular: !n.dir}
 }
 
-// memHandle is an open file description: the flock is its own.
+// memHandle is an open file description.
 type memHandle struct {
 	fs     *memFS
 	node   *memNode
 	name   string
-	append bool
 	closed bool
 }
 
-// do is one step on an open file.
 func (h *memHandle) do(op string, f func() error) error {
 	h.fs.mu.Lock()
 	defer h.fs.mu.Unlock()
@@ -195,8 +253,8 @@ func (h *memHandle) do(op string, f func() error) error {
 	return f()
 }
 
-// put writes b at off, of which on a failing step only a part arrives.
-func (h *memHandle) put(b []byte, off func() int64) (int, error) {
+// WriteAt writes b, of which on a failing step only a part arrives.
+func (h *memHandle) WriteAt(b []byte, off int64) (int, error) {
 	h.fs.mu.Lock()
 	defer h.fs.mu.Unlock()
 	if h.closed {
@@ -204,30 +262,14 @@ func (h *memHandle) put(b []byte, off func() int64) (int, error) {
 	}
 	short, err := h.fs.step("write", h.name)
 	if err != nil {
-		if len(b) == sector && !h.append {
-			short -= short % sector // a kill or a power loss does not tear a sector
-		}
 		b = b[:min(short, len(b))]
 	}
 	if len(b) == 0 {
 		return 0, err
 	}
-	at, n := int(off()), h.node
+	at, n := int(off), h.node
 	n.live = append(n.live, make([]byte, max(0, at+len(b)-len(n.live)))...)
 	return copy(n.live[at:], b), err
-}
-
-func (h *memHandle) Write(b []byte) (int, error) {
-	// The position of a file opened without O_APPEND is its end too: such a one is
-	// only ever written from empty on.
-	return h.put(b, func() int64 { return int64(len(h.node.live)) })
-}
-
-func (h *memHandle) WriteAt(b []byte, off int64) (int, error) {
-	if h.append {
-		return 0, errors.New("WriteAt on a file opened with O_APPEND")
-	}
-	return h.put(b, func() int64 { return off })
 }
 
 func (h *memHandle) ReadAt(b []byte, off int64) (n int, err error) {
@@ -245,54 +287,12 @@ func (h *memHandle) ReadAt(b []byte, off int64) (n int, err error) {
 	})
 }
 
-func (h *memHandle) Truncate(size int64) error {
-	return h.do("truncate", func() error {
-		n := h.node
-		n.live = append(slices.Clone(n.live[:min(size, int64(len(n.live)))]), make([]byte, max(0, size-int64(len(n.live))))...)
-		return nil
-	})
+func (h *memHandle) Datasync() error {
+	return h.do("datasync", func() error { h.node.safe = slices.Clone(h.node.live); return nil })
 }
-
-func (h *memHandle) sync() error {
-	h.node.safe = slices.Clone(h.node.live)
-	return nil
-}
-
-func (h *memHandle) Sync() error { return h.do("sync", h.sync) }
-
-func (h *memHandle) Datasync() error { return h.do("datasync", h.sync) }
 
 func (h *memHandle) Stat() (info Info, err error) {
 	return info, h.do("stat", func() error { info = h.node.info(); return nil })
 }
 
-func (h *memHandle) TryLock() error {
-	return h.do("lock", func() error {
-		if h.node.lock != nil && h.node.lock != h {
-			return ErrLocked
-		}
-		h.node.lock = h
-		return nil
-	})
-}
-
-func (h *memHandle) release() error {
-	if h.node.lock == h {
-		h.node.lock = nil
-	}
-	return nil
-}
-
-func (h *memHandle) Unlock() error { return h.do("unlock", h.release) }
-
-func (h *memHandle) Close() error {
-	return h.do("close", func() error { h.closed = true; return h.release() })
-}
-
-// steps counts the operations, by what they were.
-func (m *memFS) steps(t testing.TB, since int) []string {
-	t.Helper()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Clone(m.log[since:])
-}
+func (h *memHandle) Close() error { return h.do("close", func() error { h.closed = true; return nil }) }

@@ -8,14 +8,14 @@ import (
 
 var otherClients = flag.Bool("zkdev.clients", false, "run kazoo, zkCli and Curator (Debian's packages) against zkdev")
 
-// TestClientsOfOtherPeople runs scripts/zk-clients, which also takes a real
+// TestClientsOfOtherPeople runs test/zk-clients, which also takes a real
 // server's address.
 func TestClientsOfOtherPeople(t *testing.T) {
 	if !*otherClients {
 		t.Skip("set -zkdev.clients")
 	}
 	s := RunT(t)
-	out, err := exec.Command("../../scripts/zk-clients/run.sh", s.Addr()).CombinedOutput()
+	out, err := exec.Command("../../test/zk-clients/run.sh", s.Addr()).CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
 		t.Fatal(err)

@@ -47,17 +47,23 @@ func (s *Server) opExists(r *request) errCode {
 	return errOK
 }
 
-func (s *Server) opGetData(r *request) errCode {
+// watched is the node that a request reads, and watches among these if it asks for that.
+func (s *Server) watched(r *request, watches *watchTable) (*znode, errCode) {
 	path, watch, code := r.pathAndWatch()
 	if code != errOK {
-		return code
+		return nil, code
 	}
 	n, code := s.readable(r, path, permRead)
+	if code == errOK && watch {
+		watches.add(path, r.conn, watchOnce)
+	}
+	return n, code
+}
+
+func (s *Server) opGetData(r *request) errCode {
+	n, code := s.watched(r, s.dataWatches)
 	if code != errOK {
 		return code
-	}
-	if watch {
-		s.dataWatches.add(path, r.conn, watchOnce)
 	}
 	r.reply.buffer(n.data)
 	r.reply.stat(n.stat())
@@ -66,16 +72,9 @@ func (s *Server) opGetData(r *request) errCode {
 
 // opGetChildren serves getChildren and getChildren2, which adds the Stat.
 func (s *Server) opGetChildren(r *request) errCode {
-	path, watch, code := r.pathAndWatch()
+	n, code := s.watched(r, s.childWatches)
 	if code != errOK {
 		return code
-	}
-	n, code := s.readable(r, path, permRead)
-	if code != errOK {
-		return code
-	}
-	if watch {
-		s.childWatches.add(path, r.conn, watchOnce)
 	}
 	r.reply.childNames(n)
 	if r.op == OpGetChildren2 {

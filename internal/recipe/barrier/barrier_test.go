@@ -3,9 +3,7 @@ package barrier_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -18,19 +16,12 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/barrier"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
-// Many tests here wait for a session to expire: they may do so together.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := flag.Set("test.parallel", "12"); err != nil {
-		panic(err)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { zktest.Together(m) }
 
 // brief is a session's timeout that a test waits for.
 const brief = 2 * time.Second
@@ -47,12 +38,6 @@ type stage struct {
 func newStage(t *testing.T, size int) *stage {
 	t.Parallel()
 	return &stage{Stage: recipetest.NewStage(t), t: t, size: size}
-}
-
-// dial gives a session which, should its goodbye not reach the server on a busy machine, is
-// dead before a test loses its patience.
-func (s *stage) dial() *session.Session {
-	return recipetest.Dial(s.t, s.Server.Addr, 20*time.Second)
 }
 
 // member is one under way.
@@ -81,7 +66,7 @@ func (s *stage) start(b *barrier.Barrier) *member {
 }
 
 // enters has a member enter, with a session of its own.
-func (s *stage) enters(name string) *member { return s.start(s.barrier(name, s.dial())) }
+func (s *stage) enters(name string) *member { return s.start(s.barrier(name, s.Dial())) }
 
 // waits has it enter, and returns when it is there.
 func (s *stage) waits(name string, sess *session.Session) *member {
@@ -203,7 +188,7 @@ func TestAllEnterTogetherAndAllLeaveTogether(t *testing.T) {
 			var arrived, left atomic.Int32
 			var all sync.WaitGroup
 			for n := range size {
-				sess := s.dial()
+				sess := s.Dial()
 				all.Go(func() {
 					arrived.Add(1)
 					in, err := s.barrier(fmt.Sprint("m", n), sess).Enter(recipetest.Background(t))
@@ -237,7 +222,7 @@ func TestTwentyRoundsInARow(t *testing.T) {
 	var entered atomic.Int32
 	var all sync.WaitGroup
 	for n := range s.size {
-		b := s.barrier(fmt.Sprint("m", n), s.dial())
+		b := s.barrier(fmt.Sprint("m", n), s.Dial())
 		all.Go(func() {
 			for round := range 20 {
 				in, err := b.Enter(recipetest.Background(t))
@@ -294,8 +279,8 @@ func TestWhoComesTooLateIsInTheNextRound(t *testing.T) {
 
 func TestSizesInDisputeAreRefusedByName(t *testing.T) {
 	s := newStage(t, 3)
-	a := s.waits("a", s.dial())
-	other := s.barrier("b", s.dial())
+	a := s.waits("a", s.Dial())
+	other := s.barrier("b", s.Dial())
 	other.Size = 4
 	m := s.start(other)
 	m.refused(barrier.ErrSize, "a on here waits here for 3", "b on here for 4")
@@ -305,7 +290,7 @@ func TestSizesInDisputeAreRefusedByName(t *testing.T) {
 	}
 	leave(nil, all...)
 	// A round whose only member died is in nobody's way.
-	lone := s.waits("e", s.dial())
+	lone := s.waits("e", s.Dial())
 	s.Delete(s.Owned(lone.sess)[0])
 	other.Size = 1
 	m = s.start(other)
@@ -324,7 +309,7 @@ func TestArrivalsDoNotWakeTheOthers(t *testing.T) {
 	const size = 30
 	s := newStage(t, size+1)
 	proxy := zktest.NewProxy(t, s.Server.Addr)
-	s.waits("first", s.dial())
+	s.waits("first", s.Dial())
 	var woken atomic.Int32
 	proxy.OnEvent(func(string) { woken.Add(1) })
 	var all []*member
@@ -342,7 +327,7 @@ func TestArrivalsDoNotWakeTheOthers(t *testing.T) {
 
 func TestARoundThatABadHandWroteIntoIsBroken(t *testing.T) {
 	s := newStage(t, 3)
-	all := []*member{s.waits("a", s.dial()), s.waits("b", s.dial())}
+	all := []*member{s.waits("a", s.Dial()), s.waits("b", s.Dial())}
 	if _, err := s.Sess.Set(recipetest.Background(t), s.round(), []byte("?"), -1); err != nil {
 		t.Fatal(err)
 	}
@@ -380,7 +365,7 @@ func (s *stage) round() string {
 
 func TestForeignNodesAreIgnored(t *testing.T) {
 	s := newStage(t, 3)
-	a := s.waits("a", s.dial())
+	a := s.waits("a", s.Dial())
 	var planted []string
 	for _, dir := range []string{s.Dir, s.round()} {
 		for _, name := range []string{"foreign", "_c_", "left-", "left-x", "99999999999", "-1", strings.Repeat("0", 32) + "-1", "5000"} {
@@ -419,7 +404,7 @@ func TestLivesAreThoseOfTheMembers(t *testing.T) {
 	}
 	var all []*member
 	for _, name := range []string{"a", "b", "c"} {
-		b := s.barrier(name, s.dial())
+		b := s.barrier(name, s.Dial())
 		b.Who.Life = "life of " + name
 		all = append(all, s.start(b))
 	}

@@ -11,9 +11,9 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/barrier"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // together are a, b and c, as many as asked for, who came in this order and know of each
@@ -24,7 +24,7 @@ func (s *stage) together(n int) (all []*member) {
 			all = append(all, s.enters(name))
 			break
 		}
-		all = append(all, s.waits(name, s.dial()))
+		all = append(all, s.waits(name, s.Dial()))
 		s.known(len(all))
 	}
 	return all
@@ -200,9 +200,9 @@ func TestASessionThatExpires(t *testing.T) {
 	t.Run("while waiting", func(t *testing.T) {
 		s := newStage(t, 4)
 		proxy := zktest.NewProxy(t, s.Server.Addr)
-		a := s.waits("a", s.dial())
+		a := s.waits("a", s.Dial())
 		b := s.waits("b", recipetest.Dial(t, proxy.Addr, brief))
-		c := s.waits("c", s.dial())
+		c := s.waits("c", s.Dial())
 		proxy.HalfOpen(true)
 		b.refused(session.ErrExpired)
 		a.refused(barrier.ErrBroken, "b on here died")
@@ -274,7 +274,7 @@ func TestADeathThatIsHeardOfReleasesAtOnce(t *testing.T) {
 				}
 				died := make(chan struct{})
 				start := func(name string) *member {
-					b := s.barrier(name, s.dial())
+					b := s.barrier(name, s.Dial())
 					b.Who.Life, b.Who.BootID = name, "this machine"
 					there := make(chan struct{}, 10)
 					b.Progress = func(int) { there <- struct{}{} }
@@ -322,7 +322,7 @@ func TestTheServerIsRestarted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all := []*member{s.waits("a", s.dial()), s.waits("b", s.dial())}
+	all := []*member{s.waits("a", s.Dial()), s.waits("b", s.Dial())}
 	restart()
 	all = append(all, s.enters("c"))
 	for _, m := range all {

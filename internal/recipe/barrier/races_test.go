@@ -11,9 +11,9 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/barrier"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // The answer to each request of one member, from its first to its last, is lost in turn.
@@ -30,7 +30,7 @@ func TestLostAnswers(t *testing.T) {
 			}
 			return true
 		})
-		b := s.dial()
+		b := s.Dial()
 		all := []*member{s.start(s.barrier("a", a)), s.start(s.barrier("b", b))}
 		for _, m := range all {
 			m.entered()

@@ -10,9 +10,9 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/elect"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 func take(ctx context.Context, sess *session.Session, dir string) (recipetest.Held, error) {
@@ -59,7 +59,7 @@ func TestTokensRiseFromLeaderToLeader(t *testing.T) {
 func TestADeposedLeadersTransactionFails(t *testing.T) {
 	s := recipetest.NewStage(t)
 	ctx := recipetest.Background(t)
-	sess := recipetest.Dial(t, s.Server.Addr, 20*time.Second)
+	sess := s.Dial()
 	l := campaign(t, sess, s.Dir)
 	set := &zk.CreateRequest{Path: s.Dir + "-done", Acl: zk.WorldACL(zk.PermAll)}
 	if _, err := sess.Multi(ctx, l.Check(), set); err != nil {
@@ -109,10 +109,10 @@ func TestCandidatesAreListedLeaderFirst(t *testing.T) {
 	if none, err := elect.Look(ctx, s.Sess, s.Dir); err != nil || len(none) != 0 {
 		t.Errorf("before anybody stood: %v, %v", none, err)
 	}
-	first := campaign(t, recipetest.Dial(t, s.Server.Addr, 20*time.Second), s.Dir)
+	first := campaign(t, s.Dial(), s.Dir)
 	waiting, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	sess := recipetest.Dial(t, s.Server.Addr, 20*time.Second)
+	sess := s.Dial()
 	go func() {
 		_, err := (&elect.Election{Sess: sess, Dir: s.Dir, Who: queue.Member{Agent: "b"}}).Campaign(waiting)
 		ended <- err

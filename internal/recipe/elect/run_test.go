@@ -13,9 +13,9 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/lifeline"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/elect"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // candidate is a Runner and what it told.
@@ -235,11 +235,12 @@ func TestADeadLeadersMachineDoesNotWaitForItsSession(t *testing.T) {
 	s := recipetest.NewStage(t)
 	dir := lifeline.Dir(t.TempDir())
 	mortal, heir := recipetest.NewMortals(dir), recipetest.NewMortals(dir)
-	if _, err := mortal.Hold("killed"); err != nil {
+	life, _, err := mortal.Hold("killed")
+	if err != nil {
 		t.Fatal(err)
 	}
 	dead := recipetest.Dial(t, s.Server.Addr, 40*time.Second)
-	e := elect.Election{Sess: dead, Dir: s.Dir, Who: queue.Member{Agent: "dead", BootID: "b", Life: "killed"}}
+	e := elect.Election{Sess: dead, Dir: s.Dir, Who: queue.Member{Agent: "dead", BootID: "b", Life: life}}
 	l, err := e.Campaign(recipetest.Background(t))
 	if err != nil {
 		t.Fatal(err)

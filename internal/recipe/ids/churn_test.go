@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 var (

@@ -13,9 +13,9 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/ids"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // takeOnly is a pool of one.
@@ -132,7 +132,7 @@ func TestADeathWakesOneOfAHundred(t *testing.T) {
 func herd(t *testing.T, size int) {
 	const waiters = 100
 	s := newStage(t)
-	dies := s.dial()
+	dies := s.Dial()
 	first := s.take(pool(dies, s.Dir, size))
 	for range size - 1 {
 		defer s.take(s.pool(size)).Close()

@@ -10,8 +10,8 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/ids"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
 )
 
 func pool(sess *session.Session, dir string, size int) *ids.Pool {
@@ -23,12 +23,8 @@ type stage struct{ *recipetest.Stage }
 
 func newStage(t *testing.T) stage { return stage{recipetest.NewStage(t)} }
 
-func (s stage) dial() *session.Session {
-	return recipetest.Dial(s.T, s.Server.Addr, 20*time.Second)
-}
-
 // pool is one of a session of its own.
-func (s stage) pool(size int) *ids.Pool { return pool(s.dial(), s.Dir, size) }
+func (s stage) pool(size int) *ids.Pool { return pool(s.Dial(), s.Dir, size) }
 
 func (s stage) take(p *ids.Pool) *ids.ID {
 	s.T.Helper()

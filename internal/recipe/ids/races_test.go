@@ -9,8 +9,8 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/ids"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // before does something when the first transaction of a client of the proxy is on its

@@ -8,7 +8,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/recipe/inbox"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 func TestAMessageThatCannotBeWrittenIsADeadLetter(t *testing.T) {

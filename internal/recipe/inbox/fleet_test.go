@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -20,10 +21,10 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/inbox"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/verify"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // crew is a fleet whose agents take their records from an inbox.
@@ -42,12 +43,13 @@ func newCrew(t *testing.T) *crew {
 // agent is one that reaches ZooKeeper over addr, with source.
 func (c *crew) agent(addr string, source fleet.Source, log *zap.Logger) *fleet.Agent {
 	dial := c.dialer(addr, c.expiry)
+	file, err := writer.Open(writer.Options{Path: c.path})
+	if err != nil {
+		c.t.Error(err)
+	}
 	return fleet.New(fleet.Options{
 		Dial: func(ctx context.Context) (fleet.Session, error) { return dial(ctx) },
-		Root: c.root, Host: "host", BootID: "boot", Source: source, Log: log,
-		Open: func(agent string) (*writer.File, error) {
-			return writer.Open(writer.Options{Path: c.path, Agent: agent, Wait: recipetest.Patience})
-		},
+		Root: c.root, Host: "host", BootID: "boot", File: file, Source: source, Log: log,
 	})
 }
 
@@ -77,6 +79,24 @@ func (c *crew) records() (records []string) {
 		}
 	}
 	return records
+}
+
+// settle has an agent that has nothing to write bring to the file what those that were cut
+// off had committed.
+func (c *crew) settle() {
+	c.t.Helper()
+	input, end := io.Pipe()
+	ended := make(chan error, 1)
+	idle := c.agent(c.Server.Addr, fleet.NewLines(input, 1, 1<<10), zap.NewNop())
+	go func() { ended <- idle.Run(context.Background()) }()
+	recipetest.Eventually(c.t, "nothing is left to be written", func() bool {
+		left, err := filelock.ListTurns(c.t.Context(), c.Sess, c.root)
+		return err == nil && len(left) == 0
+	})
+	end.Close()
+	if err := <-ended; err != nil {
+		c.t.Error(err)
+	}
 }
 
 // wantOnce makes sure that of each sender so many messages are in the file, each once and
@@ -187,18 +207,19 @@ func TestEachMessageIsInTheFileOnceWhoeverIsCutOffWhen(t *testing.T) {
 	stop()
 	working.Wait()
 	<-ended
+	c.settle()
 	c.want()
 	c.wantOnce(senders, each)
 	t.Logf("%d agents died, %d turns were fenced, %d batches settled", deaths.Load(),
 		said.FilterMessageSnippet("fenced").Len(), said.FilterMessageSnippet("finding out").Len())
 }
 
-// A message is deleted after it was taken and before the commit: the turn does not count,
-// and the others are written in the next.
-func TestAMessageDeletedBeforeTheCommitCostsATurnAndNothingElse(t *testing.T) {
+// A message is deleted after it was taken and before the commit: the others are committed
+// without it, in the same turn.
+func TestAMessageDeletedBeforeTheCommitIsLeftOut(t *testing.T) {
 	t.Parallel()
 	c := newCrew(t)
-	c.expiry = calm // a turn is lost for one reason only
+	c.expiry = calm
 	names := c.send(5, numbered("r", 5)...)
 	meddled := &meddled{Source: c.source(c.Server.Addr, "me", func(o *inbox.SourceOptions) { o.Turns = 1 })}
 	meddled.meddle = func() { c.Delete(c.dir.Messages() + "/" + names[2]) }
@@ -209,8 +230,31 @@ func TestAMessageDeletedBeforeTheCommitCostsATurnAndNothingElse(t *testing.T) {
 	if got := strings.Join(c.records(), " "); got != "r-1 r-2 r-4 r-5" {
 		t.Errorf("the file holds %q", got)
 	}
-	if said.FilterMessageSnippet("fenced").Len() != 1 {
+	if said.Len() != 0 {
 		t.Errorf("it said %v", said.All())
+	}
+	c.want()
+}
+
+// All of them are: the turn is given up, and those who wait need not wait for a commit
+// for each.
+func TestManyMessagesThatAreGoneEndTheTurn(t *testing.T) {
+	t.Parallel()
+	c := newCrew(t)
+	c.expiry = calm
+	names := c.send(5, numbered("r", 40)...)
+	meddled := &meddled{Source: c.source(c.Server.Addr, "me", func(o *inbox.SourceOptions) { o.Turns = 1 })}
+	meddled.meddle = func() {
+		for _, name := range names {
+			c.Delete(c.dir.Messages() + "/" + name)
+		}
+		c.send(5, "another")
+	}
+	if err := c.agent(c.Server.Addr, meddled, zap.NewNop()).Run(recipetest.Background(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(c.records(), " "); got != "another" || meddled.takes > 8 {
+		t.Errorf("the file holds %q, and there were %d commits", got, meddled.takes)
 	}
 	c.want()
 }
@@ -220,10 +264,12 @@ type meddled struct {
 	*inbox.Source
 	meddle func()
 	once   sync.Once
+	takes  int
 }
 
 func (m *meddled) Take(turn uint64) [][]byte {
 	defer m.once.Do(m.meddle)
+	m.takes++
 	return m.Source.Take(turn)
 }
 

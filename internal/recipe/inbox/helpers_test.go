@@ -16,8 +16,8 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/inbox"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
 )
 
 const calm = 20 * time.Second // a session timeout that no test waits for
@@ -155,11 +155,15 @@ func (b *box) take(s *inbox.Source) string {
 
 // commit is what an agent does with what was taken, all in one transaction.
 func (b *box) commit(s *inbox.Source) error {
-	_, err := b.Sess.Multi(recipetest.Background(b.t), s.With()...)
-	if err == nil {
-		s.Ack()
+	results, err := b.Sess.Multi(recipetest.Background(b.t), s.With()...)
+	if err != nil {
+		s.Back()
+		s.Gone(slices.IndexFunc(results, func(r zk.MultiResponse) bool { return r.Error != nil && session.Definite(r.Error) }))
+		return err
 	}
-	return err
+	s.Committed()
+	s.Ack()
+	return nil
 }
 
 func numbered(prefix string, n int) (records []string) {

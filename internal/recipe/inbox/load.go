@@ -30,7 +30,7 @@ func (m Message) Delete() any { return &zk.DeleteRequest{Path: m.path, Version: 
 
 // mostTaken bounds a batch, so that the transaction with its deletes, of some 70 bytes
 // each, is well within what ZooKeeper accepts (1 MiB).
-const mostTaken = 4000
+const mostTaken = 1000
 
 // together is how many messages are read at a time.
 const together = 64

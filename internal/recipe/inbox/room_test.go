@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/recipe/inbox"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // When the inbox is full, senders wait in line; whoever came first is let in first, and

@@ -10,9 +10,9 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/inbox"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // requests calls see with the number, from 1, of each request but pings and the like.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,8 +43,9 @@ type Source struct {
 	sess   *session.Session
 	taker  *Taker
 	loaded []Message
-	given  int // of loaded, how many Take handed out; above 0 until Ack or the next Wait
+	given  int // of loaded, how many Take handed out; above 0 until Committed or Back
 
+	gone   int             // how many messages of this turn turned out to be gone
 	done   map[string]bool // messages that were written, but may still be listed
 	behind bool            // what we read was not the newest, or somebody interfered
 	worked bool            // since we are the first in the line
@@ -66,11 +68,6 @@ func (s *Source) Wait(ctx context.Context) error {
 	}
 	if s.life == nil {
 		s.life = queue.BeginLife(s.Lives, s.Run, s.Log)
-	}
-	if s.given > 0 {
-		// The turn was lost. It may have been because of a message that is not there
-		// any more, which our server had not heard of.
-		s.loaded, s.given, s.behind = nil, 0, true
 	}
 	for {
 		err := s.load(ctx)
@@ -215,14 +212,37 @@ func (s *Source) More() bool {
 	return len(s.loaded) > s.given && (s.Turns == 0 || s.turns+1 < s.Turns) && s.taker != nil && s.taker.Context().Err() == nil
 }
 
-// Ack tells that what Take gave is in the file, and so no longer in the inbox.
-func (s *Source) Ack() {
+// Committed tells that what Take gave is no longer in the inbox: it must not be handed
+// out again, though a server that lags behind may still list it.
+func (s *Source) Committed() {
 	for _, m := range s.loaded[:s.given] {
 		s.done[m.Name] = true
 	}
-	s.loaded, s.given, s.worked = s.loaded[s.given:], 0, true
+	s.loaded, s.given, s.gone, s.worked = s.loaded[s.given:], 0, 0, true
 	s.turns++
 }
+
+// Back tells that what Take gave was not committed. What we have read may be old: it is
+// read anew.
+func (s *Source) Back() { s.given, s.behind = 0, true }
+
+// mostGone is how many messages of one turn may turn out to be gone. Beyond that somebody
+// takes what we take, and to find out which are left, one commit for each, would take long.
+const mostGone = 3
+
+// Gone forgets a message that somebody else took, or changed: then it is read again.
+func (s *Source) Gone(at int) bool {
+	if s.gone++; s.gone > mostGone || s.taker == nil || s.taker.Context().Err() != nil {
+		s.loaded, s.gone = nil, 0
+	}
+	if at >= 0 && at < len(s.loaded) {
+		s.loaded = slices.Delete(slices.Clone(s.loaded), at, at+1)
+	}
+	return len(s.loaded) > 0
+}
+
+// Ack is of no interest: what is committed is in the file, or will be.
+func (s *Source) Ack() {}
 
 // Pending is always 0: what was read and not written is still in the inbox.
 func (s *Source) Pending() int { return 0 }

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/recipe/inbox"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 // A source whose place is removed while it waits for messages takes another.

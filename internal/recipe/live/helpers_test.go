@@ -13,8 +13,8 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/live"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
 )
 
 // schema knows n, which is a whole number, and text.

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/recipe/live"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
 const long = 20 * time.Second

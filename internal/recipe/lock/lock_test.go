@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
-	"os"
 	"path"
 	"sync"
 	"testing"
@@ -17,19 +15,12 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/ids"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/lock"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/recipetest"
 	"github.com/turnstile-fleet/turnstile/internal/session"
-	"github.com/turnstile-fleet/turnstile/internal/zktest"
+	"github.com/turnstile-fleet/turnstile/test/recipetest"
+	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
-// Many tests here wait for a session to expire: they may do so together.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := flag.Set("test.parallel", "12"); err != nil {
-		panic(err)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { zktest.Together(m) }
 
 func on(sess *session.Session, dir string) *lock.Lock {
 	return &lock.Lock{Sess: sess, Dir: dir, Who: queue.Member{Agent: "test", Host: "here"}, Log: zap.NewNop()}
@@ -66,7 +57,7 @@ func newStage(t *testing.T) stage { return stage{recipetest.NewStage(t), t} }
 
 func (s stage) lock() *lock.Lock {
 	s.t.Helper()
-	return on(recipetest.Dial(s.t, s.Server.Addr, 20*time.Second), s.Dir)
+	return on(s.Dial(), s.Dir)
 }
 
 func (s stage) must(held *lock.Held, err error) *lock.Held {

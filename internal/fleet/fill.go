@@ -1,0 +1,268 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/turnstile-fleet/turnstile/internal/filelock"
+	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/writer"
+)
+
+// patience is how long to wait for an agent's own writing before its turn is written in
+// its stead.
+type patience struct {
+	most  time.Duration // 0: not at all, until then
+	until time.Time
+}
+
+const (
+	firstPatience = 20 * time.Millisecond
+	mostPatience  = time.Second
+	impatience    = 5 * time.Second // for how long one is not waited for who did not write
+)
+
+// measure tells where the file ends.
+func (s *scribe) measure() (end int64, err error) {
+	err = s.volume("measure", func() error { end, err = s.File.End(); return err })
+	if err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	s.end = end
+	s.mu.Unlock()
+	return end, nil
+}
+
+// fill brings the file up to where a turn begins, so that a reader never meets a gap. What
+// is missing is others' to write first: while the file grows they are at it. When it has
+// not grown for a while, who is next to the gap closes it; others see that and wait on.
+//
+// Every turn that is written comes by here, and is of the incarnation whose file is open.
+// One of another was committed before an adoption, and is in the file already.
+func (s *scribe) fill(ctx context.Context, t frame.Turn) error {
+	if t.Incarnation != s.known() {
+		return s.adopted(t)
+	}
+	last, since, pause := int64(-1), time.Now(), firstLook
+	for {
+		end, err := s.measure()
+		if err != nil || end >= t.Offset {
+			return err
+		}
+		if end != last {
+			last, since, pause = end, time.Now(), firstLook
+		}
+		if time.Since(since) >= stall(t.Offset-end) {
+			return s.close(ctx, t)
+		}
+		if err := rest(ctx, pause); err != nil {
+			return err
+		}
+		pause = min(2*pause, 16*firstLook)
+	}
+}
+
+// adopted makes sure that the file has a turn that was committed before it was adopted.
+func (s *scribe) adopted(t frame.Turn) error {
+	end, err := s.measure()
+	if err != nil {
+		return err
+	}
+	there := make([]byte, len(t.Bytes))
+	if end >= t.End() {
+		err = s.volume("read", func() error { return s.File.Read(there, t.Offset) })
+	}
+	if err == nil && !bytes.Equal(there, t.Bytes) {
+		err = &writer.RefusedError{
+			Why:  fmt.Sprintf("turn %d was committed, and %s, which was adopted since, does not hold it", t.Number, s.File.Path),
+			Next: "nothing was changed; its records are in no other turn: look beside the file for what `agent adopt` has saved, or write them again",
+		}
+	}
+	return err
+}
+
+const firstLook = time.Millisecond // then twice as long, and so on
+
+// stall is for how long a file may not grow before somebody closes the gap who is so many
+// bytes away from it.
+func stall(distance int64) time.Duration {
+	return min(8*time.Millisecond+time.Duration(distance)*time.Microsecond, 500*time.Millisecond)
+}
+
+// close writes what is missing before a turn, unless its owners do.
+func (s *scribe) close(ctx context.Context, t frame.Turn) error {
+	missing, err := s.lacking(ctx, t.Incarnation, t.Number-1, t.Offset, t.Prev)
+	for _, m := range missing {
+		if err != nil {
+			return err
+		}
+		err = s.writeFor(ctx, m)
+	}
+	return err
+}
+
+// writeFor writes a turn that is missing, unless its owner does while we wait.
+func (s *scribe) writeFor(ctx context.Context, t frame.Turn) error {
+	wrote, err := s.waitFor(ctx, t)
+	if err != nil || wrote {
+		return err
+	}
+	if err := s.put(t); err != nil {
+		return err
+	}
+	s.unsynced = append(s.unsynced, t)
+	return nil
+}
+
+// waitFor waits for a turn's owner to write it: not at all when it is not at work, or did
+// not write lately; else for as long as proves worth it.
+func (s *scribe) waitFor(ctx context.Context, t frame.Turn) (wrote bool, err error) {
+	owner := t.Run.String()
+	p, known := s.waits[owner]
+	if !known || p.most == 0 && time.Now().After(p.until) {
+		p.most = firstPatience
+	}
+	if s.isOurs(t.Run) || p.most == 0 {
+		return false, nil
+	}
+	if works, err := s.works(ctx, t); err != nil || !works {
+		return false, err
+	}
+	for waited, pause := time.Duration(0), 5*time.Millisecond; waited < p.most; waited, pause = waited+pause, 2*pause {
+		pause = min(pause, p.most-waited)
+		if err := rest(ctx, pause); err != nil {
+			return false, err
+		}
+		end, err := s.measure()
+		if err != nil {
+			return false, err
+		}
+		if end >= t.End() {
+			s.waits[owner] = patience{most: min(2*p.most, mostPatience)}
+			return true, nil
+		}
+	}
+	if len(s.waits) > 1000 { // agents come and go
+		clear(s.waits)
+	}
+	s.waits[owner] = patience{until: time.Now().Add(impatience)}
+	return false, nil
+}
+
+// lacking reads the committed turns that the file lacks before an offset, in the file's
+// order. The turn n ends there, with the chain at sum, which vouches for it, as it vouches
+// for the one before it. No node for what is missing means: somebody has written it, so
+// look at the file again. Only if a look begun after that answer is still short was data
+// lost, or is this another volume.
+func (s *scribe) lacking(ctx context.Context, i uuid.UUID, n uint64, to int64, sum frame.Sum) (turns []frame.Turn, err error) {
+	end, err := s.measure()
+	for err == nil && to > end {
+		var t frame.Turn
+		t, err = filelock.ReadTurn(ctx, s.sess(), s.Root, filelock.TurnName{Incarnation: i, Number: n})
+		switch {
+		case errors.Is(err, filelock.ErrNoTurn):
+			if end, err = s.measure(); err == nil && to > end {
+				return nil, s.lost(end, to, n)
+			}
+		case err != nil:
+			return nil, s.believe(err)
+		case t.End() != to || t.Sum() != sum:
+			return nil, s.believe(&filelock.TurnError{Node: s.Root.Turn(i, n), Err: errors.New("it does not lead to what was committed after it")})
+		default:
+			turns = append(turns, t)
+			n, to, sum = n-1, t.Offset, t.Prev
+		}
+	}
+	slices.Reverse(turns)
+	return turns, err
+}
+
+func (s *scribe) lost(end, to int64, n uint64) error {
+	return &writer.RefusedError{
+		Why:  fmt.Sprintf("%s has %d bytes, %d are committed, and ZooKeeper does not have turn %d any more: data was lost, or this is another volume", s.File.Path, end, to, n),
+		Next: writer.NextAdopt, Late: true,
+	}
+}
+
+// believe makes a refusal of a turn's node that was altered. That reading it is not
+// allowed, or failed, is not that.
+func (s *scribe) believe(err error) error {
+	var turn *filelock.TurnError
+	if !errors.As(err, &turn) {
+		return err
+	}
+	return &writer.RefusedError{
+		Why:  turn.Error(),
+		Next: "nothing was changed; find out who wrote there, then `agent adopt` puts the node aside and goes on from what the file holds",
+	}
+}
+
+// confirm makes sure that the answer to a turn's commit still holds: while the connection
+// that it came on is in use, and the session lives, ZooKeeper cannot have gone back. Else
+// a quorum is asked for head.
+func (s *scribe) confirm(ctx context.Context, e *entry) error {
+	sess := s.sess()
+	connection := sess.Connections()
+	if err := sess.Err(); err != nil || e.session == sess && e.connection == connection && sess.Connected() {
+		return err
+	}
+	head, err := s.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	switch stands, err := s.stands(ctx, head, e.Turn); {
+	case err != nil:
+		return err
+	case !stands:
+		return &writer.RefusedError{
+			Why:  fmt.Sprintf("turn %d was committed, and ZooKeeper does not know of it any more: it went back in time", e.Number),
+			Next: writer.NextAdopt,
+		}
+	}
+	e.session, e.connection = sess, connection
+	return nil
+}
+
+// fresh reads head behind a quorum. One older than we have seen is refused. That of another
+// incarnation than we know says nothing of the file that is open: only a look takes it over.
+func (s *scribe) fresh(ctx context.Context) (frame.Head, error) {
+	_, before := s.seen() // what the other goroutine commits meanwhile does not count
+	head, _, err := filelock.FreshHead(ctx, s.sess(), s.Root)
+	if errors.Is(err, filelock.ErrNoHead) || errors.Is(err, filelock.ErrHead) {
+		return head, refusedHead(err)
+	}
+	if err != nil {
+		return head, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if before.Incarnation == head.Incarnation && head.Turn < before.Turn {
+		return head, &writer.RefusedError{
+			Why:  fmt.Sprintf("ZooKeeper says that turn %d is the last, and turn %d was committed: it went back in time", head.Turn, before.Turn),
+			Next: writer.NextAdopt,
+		}
+	}
+	if s.head.Incarnation == head.Incarnation && s.head.Turn < head.Turn {
+		s.head = head
+	}
+	return head, nil
+}
+
+// rest waits a moment for what has no event.
+func rest(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,47 @@
+package main
+
+// kinds are the fault matrix: what is done to real processes and a real ensemble. The
+// comment of each run function says what must hold besides what holds for all: the
+// fleet goes on, verifier and oracle find every acknowledged record once, and a reader that
+// followed the file has each byte once.
+var kinds = []kind{
+	{name: "kill-in-turn", row: 1, what: "SIGKILL at a step of a turn", run: killInTurn},
+	{name: "kill-under-way", row: 3, what: "SIGKILL with turns committed and not on disk: settled by idle agents", run: killUnderWay},
+	{name: "kill-in-beginning", row: 1, what: "SIGKILL while the file is begun", run: killInBeginning},
+	{name: "kill", row: 1, what: "SIGKILL of a real binary at any moment", run: killOutside},
+	{name: "stop-in-turn", row: 2, what: "SIGSTOP past expiry before the commit, or evicted: fenced", run: stopInTurn},
+	{name: "deaf-holder", row: 2, what: "evicted without hearing of it, while the next is about to commit: fenced", run: deafHolder},
+	{name: "stop-in-writing", row: 4, what: "SIGSTOP between commit, write and sync: others write its turns; late writes change no byte", run: stopInWriting},
+	{name: "net-cut", row: 5, what: "connections cut, for less and more than a session", run: netCut},
+	{name: "net-half-open", row: 5, what: "connections that carry nothing: deadline met", run: netHalfOpen},
+	{name: "net-reset", row: 5, what: "storms of resets", run: netReset},
+	{name: "net-latency", row: 5, what: "answers as late as a session may last, requests in slices", run: netLatency},
+	{name: "reply-lost", row: 6, what: "a commit that happened and was not answered: never lost, never twice", run: lostReply},
+	{name: "request-lost", row: 6, what: "a commit that never got there", run: lostRequest},
+	{name: "server-silent", row: 7, what: "a server that takes connections and says nothing: bounded wait, clear error", run: silentServer},
+	{name: "leader-killed", row: 8, what: "ZooKeeper's leader killed", run: leaderKilled, servers: true},
+	{name: "leader-stopped", row: 8, what: "ZooKeeper's leader stopped, and continued as a follower", run: leaderStopped, servers: true},
+	{name: "follower-killed", row: 8, what: "a follower killed", run: followerKilled, servers: true},
+	{name: "follower-lags", row: 8, what: "a follower that learns late what was committed", run: laggingFollower, servers: true},
+	{name: "quorum-lost", row: 8, what: "two of three killed: no commit until they are back", run: quorumLost, servers: true},
+	{name: "zookeeper-wiped", row: 9, what: "ZooKeeper loses its data: refused, file unchanged; adopt", run: wiped, servers: true, edits: true},
+	{name: "zookeeper-restored", row: 9, what: "ZooKeeper comes back some turns older: refused, file unchanged; adopt", run: restored, servers: true, edits: true},
+	{name: "volume-restored", row: 10, what: "the volume restored to an older state: refused", run: volumeRestored, edits: true},
+	{name: "file-cut", row: 10, what: "the file cut at a turn's boundary: refused", run: fileCut, edits: true},
+	{name: "sync-fails", row: 11, what: "fdatasync fails, once and for long: written again, heals by itself", run: syncFails},
+	{name: "write-fails", row: 12, what: "short write, EIO, ENOSPC, once and for long: the others go on, heals by itself", run: writeFails},
+	{name: "volume-hangs", row: 12, what: "a write or sync that does not return: the others go on, status says who", run: volumeHangs},
+	{name: "tmpfs-full", row: 12, what: "a tmpfs of 1 MiB that is full: nobody ends, all go on once there is room", run: tmpfsFull, root: true},
+	{name: "power-loss", row: 13, what: "everybody dead, and only what was synced is left", run: powerLoss, edits: true},
+	{name: "foreign-bytes", row: 14, what: "somebody appends to the file: refused, kept by adopt", run: foreignBytes, edits: true},
+	{name: "turn-altered", row: 23, what: "a node of turns/ altered or deleted by hand: never written, refused by name", run: turnAltered},
+	{name: "tampered", row: 14, what: "bits, lines, turns changed: named by the verifier, refused by the fleet", run: tampered, edits: true},
+	{name: "path-swapped", row: 15, what: "renamed over, symbolic link, hard link, file removed: refused; markers removed: made again", run: pathSwapped, edits: true},
+	{name: "clock-jumps", row: 16, what: "the wall clock jumps an hour either way: no effect", run: clockJumps},
+	{name: "foreign-nodes", row: 17, what: "foreign and malformed children in the queue", run: foreignNodes},
+	{name: "place-deleted", row: 18, what: "a place deleted while its owner waits, and holds", run: placeDeleted},
+	{name: "evicted", row: 18, what: "agent evict of healthy agents", run: evicted},
+	{name: "phantom", row: 19, what: "a place kept alive by somebody who never takes the turn", run: phantom},
+	{name: "starved", row: 20, what: "little CPU", run: starved},
+	{name: "hundred", row: 20, what: "a hundred agents", run: hundred},
+}
