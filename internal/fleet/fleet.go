@@ -89,9 +89,10 @@ type Options struct {
 type Agent struct {
 	Options
 	run    uuid.UUID
-	life   *queue.Life // while Run runs
-	name   string      // the one it has or had last
-	told   string      // what the fleet was told that holds it up
+	life   *queue.Life   // while Run runs
+	name   string        // the one it has or had last
+	told   string        // what the fleet was told that holds it up
+	bound  time.Duration // mostBound, but in tests that need time while a volume hangs
 	scribe *scribe
 	doubt  *doubt // a commit whose outcome is unknown
 	fillTo int64  // where the file must end before we commit once more; 0: no place was given up to fill it
@@ -114,7 +115,7 @@ func New(opts Options) *Agent {
 	if opts.MaxBytes == 0 {
 		opts.MaxBytes = frame.MaxRecord + 1
 	}
-	a := &Agent{Options: opts, run: uuid.New()}
+	a := &Agent{Options: opts, run: uuid.New(), bound: mostBound}
 	a.scribe = newScribe(a)
 	return a
 }

@@ -11,13 +11,15 @@ import (
 	"go.uber.org/zap"
 )
 
+// mostBound is the longest that an operation of the volume may take, see limit.
+const mostBound = 2 * time.Second
+
 // limit is how long an operation of the volume may take before the agent counts as held
 // up: a quarter of the session's timeout, at most two seconds.
 func (s *scribe) limit() time.Duration {
-	if sess := s.sess(); sess != nil {
-		return min(sess.Timeout()/4, 2*time.Second)
-	}
-	return 2 * time.Second
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limitOf()
 }
 
 // holdUp notes that the volume does not take our writes.
@@ -68,9 +70,9 @@ func (s *scribe) oldest() time.Time {
 // limitOf is limit, for who has the lock.
 func (s *scribe) limitOf() time.Duration {
 	if s.session == nil {
-		return 2 * time.Second
+		return s.bound
 	}
-	return min(s.session.Timeout()/4, 2*time.Second)
+	return min(s.session.Timeout()/4, s.bound)
 }
 
 // heldSince is what holds us up, and since when.

@@ -51,7 +51,7 @@ func aScribe(t *testing.T, path string, turns int) (*scribe, *counting) {
 	}
 	t.Cleanup(func() { log.Close() })
 	source := &counting{}
-	a := &Agent{Options: Options{Acks: log, Source: source, Log: zap.NewNop()}, run: uuid.New()}
+	a := &Agent{Options: Options{Acks: log, Source: source, Log: zap.NewNop()}, run: uuid.New(), bound: mostBound}
 	s := newScribe(a)
 	s.session, s.name = wellSession{}, "agent-1"
 	head := frame.Begin(frame.Incarnation{ID: uuid.New(), From: 1}, 0, nil, s.name, time.Unix(1, 0))

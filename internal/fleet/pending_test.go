@@ -135,7 +135,8 @@ func TestRun_toldToStopFinishesWhatIsUnderWay(t *testing.T) {
 			let()
 		}
 	}
-	if err := fleet.New(s.on(fs, source)).Run(ctx); err != nil {
+	s.patient = true
+	if err := s.agent(s.on(fs, source)).Run(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if n, acked := source.at(); n != acked || n < 5 {

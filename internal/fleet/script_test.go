@@ -29,6 +29,7 @@ type script struct {
 	before func(turn int) // from 0; when all before it is acknowledged; nil: nothing
 	during func(turn int) // when it has the turn, before its commit; nil: nothing
 	acking func(turn int) // when it is acknowledged; nil: nothing
+	lost   func(turn int) // when it is given back; nil: nothing
 
 	mu     sync.Mutex
 	next   int // the record to be committed next
@@ -139,6 +140,9 @@ func (s *script) Back() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mustBeTaken("given back")
+	if s.lost != nil {
+		s.lost(s.next)
+	}
 }
 
 func (s *script) mustBeTaken(what string) {
@@ -191,11 +195,20 @@ func (s *site) run(opts fleet.Options) error {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
-	err := fleet.New(opts).Run(ctx)
+	err := s.agent(opts).Run(ctx)
 	if ctx.Err() != nil {
 		s.t.Fatal("the agent does not end")
 	}
 	return err
+}
+
+// agent makes an agent, which is patient with its volume when the site's agents are.
+func (s *site) agent(opts fleet.Options) *fleet.Agent {
+	agent := fleet.New(opts)
+	if s.patient {
+		agent.SetBound(time.Hour) // so that it is a quarter of the session's timeout
+	}
+	return agent
 }
 
 // turns has an agent write so many turns.
@@ -230,7 +243,7 @@ func (s *site) start(opts fleet.Options) *outing {
 	core, said := observer.New(zap.InfoLevel)
 	opts.Log = zap.New(core)
 	ctx, stop := context.WithCancel(s.t.Context())
-	o := &outing{t: s.t, agent: fleet.New(opts), said: said, stop: stop, ended: make(chan error, 1)}
+	o := &outing{t: s.t, agent: s.agent(opts), said: said, stop: stop, ended: make(chan error, 1)}
 	go func() { o.ended <- o.agent.Run(ctx) }()
 	s.t.Cleanup(func() { stop(); _ = o.wait() })
 	return o

@@ -33,6 +33,8 @@ type site struct {
 	root filelock.Root
 	dir  string
 	path string
+
+	patient bool // its agents wait for their volume for longer, before they are held up
 }
 
 func newSite(t testing.TB, zk string) *site {

@@ -18,6 +18,7 @@ func TestRun_upToEightTurnsAreUnderWay(t *testing.T) {
 	let := fs.hang("datasync")
 	defer let()
 	source := &script{name: "mine", count: 20, more: true}
+	s.patient = true
 	opts := s.on(fs, source)
 	opts.Name, opts.Acks = "me", ackLog(t, filepath.Join(s.dir, "acks"))
 	agent := s.start(opts)
@@ -63,6 +64,7 @@ func TestRun_noMoreThanHalfAMegabyteIsUnderWay(t *testing.T) {
 	let := fs.hang("datasync")
 	defer let()
 	source := &script{name: "mine", count: 12, more: true, pad: frame.MaxRecord}
+	s.patient = true
 	opts := s.on(fs, source)
 	opts.Name = "me"
 	agent := s.start(opts)
@@ -129,10 +131,9 @@ func TestRun_aLostTurnGivesItsRecordsBack(t *testing.T) {
 		if n == 3 { // three are under way
 			s.evict(sess)
 		}
-		if n == 4 {
-			let()
-		}
 	}
+	source.lost = func(int) { let() }
+	s.patient = true
 	agent := s.start(s.on(fs, source))
 	if err := agent.wait(); err != nil {
 		t.Error(err)

@@ -34,6 +34,7 @@ func TestRun_whoComesNextFillsTheGapAndTheOwnerWritesItAllTheSame(t *testing.T) 
 	let := slowFS.hang("write")
 	defer let()
 	slow := &script{name: "slow", count: 3, more: true}
+	s.patient = true
 	a := s.start(s.on(slowFS, slow))
 	s.until("three turns are committed", func() bool { n, _ := slow.at(); return n == 3 })
 	size := int64(len(s.read()))
