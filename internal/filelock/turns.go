@@ -1,6 +1,7 @@
 package filelock
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"path"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/go-zookeeper/zk"
 	"github.com/google/uuid"
@@ -53,7 +53,7 @@ func ListTurns(ctx context.Context, sess Session, root Root) ([]TurnName, error)
 		}
 	}
 	slices.SortFunc(turns, func(a, b TurnName) int {
-		return cmp.Or(strings.Compare(a.Incarnation.String(), b.Incarnation.String()), cmp.Compare(a.Number, b.Number))
+		return cmp.Or(bytes.Compare(a.Incarnation[:], b.Incarnation[:]), cmp.Compare(a.Number, b.Number))
 	})
 	return turns, nil
 }

@@ -2,13 +2,16 @@ package fleet
 
 import (
 	"context"
+	"path"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/go-zookeeper/zk"
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
+	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
@@ -70,11 +73,13 @@ func TestWork_triesAVolumeThatFailsWithGrowingPauses(t *testing.T) {
 // crowd is a session with a fleet of so many agents, and counts how often turns/ is listed.
 type crowd struct {
 	emptyZooKeeper
-	agents int32
-	listed int
+	agents  int32
+	counted int
+	listed  int
 }
 
 func (c *crowd) Get(context.Context, string) (session.Node, error) {
+	c.counted++
 	return session.Node{Stat: &zk.Stat{NumChildren: c.agents}}, nil
 }
 func (c *crowd) Children(context.Context, string) ([]string, error) {
@@ -100,5 +105,107 @@ func TestSettleLeftovers_eightAgentsOfALargeFleetLook(t *testing.T) {
 		if want := int(min(agents, sweepers)); c.listed != want {
 			t.Errorf("of %d agents %d look, want %d", agents, c.listed, want)
 		}
+		if want := (int(agents) + recount - 1) / recount; c.counted != want {
+			t.Errorf("%d agents were counted %d times, want %d", agents, c.counted, want)
+		}
 	}
+}
+
+// dropping is a session that notes what is deleted.
+type dropping struct {
+	emptyZooKeeper
+	deleted int
+}
+
+func (d *dropping) Multi(_ context.Context, ops ...any) ([]zk.MultiResponse, error) {
+	d.deleted += len(ops)
+	return make([]zk.MultiResponse, len(ops)), nil
+}
+
+// While we wait for our turn, small nodes go with its commit: in a long line that is for
+// seconds, and a transaction for each turn's node alone would be one more for each turn.
+func TestTidy_whoWaitsForItsTurnKeepsSmallNodesForItsCommit(t *testing.T) {
+	for what, c := range map[string]struct {
+		inLine bool
+		bytes  int
+		after  time.Duration
+	}{
+		"it has no place":              {false, 100, keep},
+		"it waits":                     {true, small, keepInLine},
+		"it waits, and much is kept":   {true, small + 1, keep},
+		"it has no place, and is long": {false, small + 1, keep},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScribe(&Agent{})
+				d := &dropping{}
+				s.session = d
+				s.lineUp(c.inLine)
+				s.unsynced = []frame.Turn{{Number: 1, Bytes: make([]byte, c.bytes)}}
+				s.durable(1)
+				time.Sleep(c.after)
+				if err := s.tidy(t.Context()); err != nil || d.deleted != 0 {
+					t.Errorf("after %v: %d deleted, %v", c.after, d.deleted, err)
+				}
+				time.Sleep(1)
+				if err := s.tidy(t.Context()); err != nil || d.deleted != 1 {
+					t.Errorf("after that: %d deleted, %v", d.deleted, err)
+				}
+				if s.dropBytes != 0 {
+					t.Errorf("%d bytes are kept yet", s.dropBytes)
+				}
+			})
+		})
+	}
+}
+
+// working is a session with many turns' nodes, all of one agent that is at work.
+type working struct {
+	emptyZooKeeper
+	nodes map[string][]byte
+	read  []string
+}
+
+func (w *working) Children(context.Context, string) (names []string, err error) {
+	for node := range w.nodes {
+		names = append(names, path.Base(node))
+	}
+	return names, nil
+}
+
+func (w *working) Get(_ context.Context, node string) (session.Node, error) {
+	if data, ok := w.nodes[node]; ok {
+		w.read = append(w.read, node)
+		return session.Node{Data: data, Stat: &zk.Stat{}}, nil
+	}
+	if path.Base(path.Dir(node)) == "agents" {
+		return session.Node{Data: encode(member{Run: uuid.Nil.String()}), Stat: &zk.Stat{}}, nil
+	}
+	return session.Node{Stat: &zk.Stat{}}, nil
+}
+
+// In a large fleet that is well there are many nodes whose owners are at work: a sweep reads
+// the oldest few.
+func TestSettleLeftovers_readsFewNodesOfAgentsAtWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := New(Options{File: &writer.File{}, Jitter: func(time.Duration) time.Duration { return 0 }})
+		head := frame.Begin(frame.Incarnation{ID: uuid.New(), From: 1}, 0, nil, "a", time.Unix(1, 0))
+		w := &working{nodes: map[string][]byte{}}
+		for n := range 100 {
+			turn := head.Next(frame.Header{Agent: "other", Token: frame.Token(n + 1), At: time.Unix(2, 0)}, uuid.Nil, [][]byte{[]byte("a record")})
+			w.nodes[a.Root.Turn(head.Incarnation, turn.Number)] = turn.Encode()
+			head = head.After(turn.Header, len(turn.Bytes))
+		}
+		s := a.scribe
+		s.session, s.head = w, head
+		for range 2 {
+			if err := s.settleLeftovers(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(mature)
+		}
+		if len(w.read) != mostWorkers || w.read[0] != a.Root.Turn(head.Incarnation, 1) {
+			t.Errorf("it read %d nodes, first %v; want %d, the oldest first", len(w.read), w.read[:min(1, len(w.read))], mostWorkers)
+		}
+	})
 }

@@ -28,6 +28,29 @@ const (
 	impatience    = 5 * time.Second // for how long one is not waited for who did not write
 )
 
+// vain is how long was waited for owners who did not write, of late: a host that hangs may
+// have many agents, and all of them together hold up others for mostPatience.
+type vain struct {
+	waited time.Duration
+	until  time.Time // when it is forgotten
+}
+
+// lately is for how long an owner is waited for who is well. After a longer wait it was
+// somebody else, perhaps, who wrote.
+const lately = 200 * time.Millisecond
+
+// left is how much longer may be waited in vain.
+func (v *vain) left() time.Duration {
+	if time.Now().After(v.until) {
+		v.waited = 0
+	}
+	return mostPatience - v.waited
+}
+
+func (v *vain) add(waited time.Duration) {
+	v.waited, v.until = v.waited+waited, time.Now().Add(impatience)
+}
+
 // measure tells where the file ends.
 func (s *scribe) measure() (end int64, err error) {
 	err = s.volume("measure", func() error { end, err = s.File.End(); return err })
@@ -88,7 +111,12 @@ func (s *scribe) adopted(t frame.Turn) error {
 	return err
 }
 
-const firstLook = time.Millisecond // then twice as long, and so on
+const (
+	firstLook = time.Millisecond // then twice as long, and so on
+	// lastLook bounds the pauses between two looks: who looks late has others wait for its
+	// own turns, and these have others wait.
+	lastLook = 40 * time.Millisecond
+)
 
 // stall is for how long a file may not grow before somebody closes the gap who is so many
 // bytes away from it.
@@ -129,14 +157,15 @@ func (s *scribe) waitFor(ctx context.Context, t frame.Turn) (wrote bool, err err
 	if !known || p.most == 0 && time.Now().After(p.until) {
 		p.most = firstPatience
 	}
-	if s.isOurs(t.Run) || p.most == 0 {
+	most := min(p.most, s.vain.left())
+	if s.isOurs(t.Run) || most <= 0 {
 		return false, nil
 	}
 	if works, err := s.works(ctx, t); err != nil || !works {
 		return false, err
 	}
-	for waited, pause := time.Duration(0), 5*time.Millisecond; waited < p.most; waited, pause = waited+pause, 2*pause {
-		pause = min(pause, p.most-waited)
+	for waited, pause := time.Duration(0), 5*time.Millisecond; waited < most; waited, pause = waited+pause, min(2*pause, lastLook) {
+		pause = min(pause, most-waited)
 		if err := rest(ctx, pause); err != nil {
 			return false, err
 		}
@@ -145,6 +174,9 @@ func (s *scribe) waitFor(ctx context.Context, t frame.Turn) (wrote bool, err err
 			return false, err
 		}
 		if end >= t.End() {
+			if waited += pause; waited > lately {
+				s.vain.add(waited)
+			}
 			s.waits[owner] = patience{most: min(2*p.most, mostPatience)}
 			return true, nil
 		}
@@ -152,6 +184,7 @@ func (s *scribe) waitFor(ctx context.Context, t frame.Turn) (wrote bool, err err
 	if len(s.waits) > 1000 { // agents come and go
 		clear(s.waits)
 	}
+	s.vain.add(most)
 	s.waits[owner] = patience{until: time.Now().Add(impatience)}
 	return false, nil
 }

@@ -258,7 +258,9 @@ func (a *Agent) serve(ctx, late context.Context, sess Session) error {
 		return err
 	}
 	var place *filelock.Place
+	defer a.scribe.lineUp(false)
 	for {
+		a.scribe.lineUp(place != nil)
 		if place == nil {
 			if err := a.ready(ctx, sess); err != nil {
 				return err
@@ -266,6 +268,7 @@ func (a *Agent) serve(ctx, late context.Context, sess Session) error {
 			if place, err = queue.Join(ctx); err != nil {
 				return err
 			}
+			a.scribe.lineUp(true)
 		}
 		place, err = a.next(ctx, late, queue, place)
 		if err != nil {

@@ -23,10 +23,18 @@ const (
 	mature = 3 * time.Second
 	// often is how often leftovers are looked for.
 	often = 1500 * time.Millisecond
-	// keep is how long a node that may be deleted waits for our next commit.
-	keep = time.Second
+	// keep is how long a node that may be deleted waits for our next commit; keepInLine is
+	// that when we wait for our turn, and the nodes are small.
+	keep       = time.Second
+	keepInLine = 30 * time.Second
+	small      = 4 << 10
 	// sweepers is how many agents of a fleet look for leftovers at a time, about.
 	sweepers = 8
+	// recount is after how many sweeps the fleet is counted again.
+	recount = 20
+	// mostWorkers is how many nodes a sweep reads at most to learn that their owners are at
+	// work on them. The oldest are read, so the dead's nodes come up when they are.
+	mostWorkers = 16
 )
 
 // tick is the time to the next sweep, with jitter, so that not all agents look at once. When
@@ -69,10 +77,15 @@ func (s *scribe) sweep(ctx context.Context) {
 	}
 }
 
-// tidy deletes nodes that have waited for our next commit for too long.
+// tidy deletes nodes that have waited for our next commit for too long. In a long line all
+// wait for long, and a transaction for each turn's node alone would be one more for each turn.
 func (s *scribe) tidy(ctx context.Context) error {
 	s.mu.Lock()
-	due := len(s.drops) > 0 && time.Since(s.dropped) > keep
+	patience := keep
+	if s.inLine && s.dropBytes <= small {
+		patience = keepInLine
+	}
+	due := len(s.drops) > 0 && time.Since(s.dropped) > patience
 	s.mu.Unlock()
 	if !due {
 		return nil
@@ -93,14 +106,16 @@ func (s *scribe) settleLeftovers(ctx context.Context) error {
 	if err := s.follow(ctx, names); err != nil {
 		return err
 	}
-	old := s.watch(names)
-	if len(old) == 0 {
-		return nil
-	}
-	for _, name := range old {
-		if err := s.settleOne(ctx, name); errors.Is(err, errBegun) {
+	workers := 0
+	for _, name := range s.watch(names) {
+		works, err := s.settleOne(ctx, name)
+		if errors.Is(err, errBegun) {
 			return s.look(ctx)
-		} else if err != nil {
+		}
+		if works {
+			workers++
+		}
+		if err != nil || workers == mostWorkers {
 			return err
 		}
 	}
@@ -111,15 +126,19 @@ func (s *scribe) settleLeftovers(ctx context.Context) error {
 // have ZooKeeper list the same nodes again and again. One that is picked twice has watched a
 // node for long enough: among 1,000 agents that is after about 40 sweeps, which take 8 s.
 func (s *scribe) spared(ctx context.Context) (bool, error) {
-	agents, err := s.sess().Get(ctx, s.Root.Agents())
-	if errors.Is(err, zk.ErrNoNode) {
-		return false, nil
+	if s.sweeps%recount == 0 {
+		agents, err := s.sess().Get(ctx, s.Root.Agents())
+		switch {
+		case errors.Is(err, zk.ErrNoNode):
+			s.fleet = 0
+		case err != nil:
+			return false, err
+		default:
+			s.fleet = agents.Stat.NumChildren
+		}
 	}
-	if err != nil {
-		return false, err
-	}
-	n := agents.Stat.NumChildren
-	return n > sweepers && s.Jitter(time.Duration(n)) >= sweepers, nil
+	s.sweeps++
+	return s.fleet > sweepers && s.Jitter(time.Duration(s.fleet)) >= sweepers, nil
 }
 
 // follow looks at the file when turns of another incarnation than we know are committed:
@@ -155,36 +174,37 @@ func (s *scribe) watch(names []filelock.TurnName) (old []filelock.TurnName) {
 	return old
 }
 
-// settleOne writes one leftover, and before it whatever the file lacks.
-func (s *scribe) settleOne(ctx context.Context, name filelock.TurnName) error {
+// settleOne writes one leftover, and before it whatever the file lacks. It tells whether it
+// is none, because its owner is at work on it.
+func (s *scribe) settleOne(ctx context.Context, name filelock.TurnName) (works bool, err error) {
 	t, err := filelock.ReadTurn(ctx, s.sess(), s.Root, name)
 	switch {
 	case errors.Is(err, filelock.ErrNoTurn):
-		return nil
+		return false, nil
 	case err != nil:
-		return s.believe(err)
+		return false, s.believe(err)
 	case s.has(t):
-		return nil
+		return false, nil
 	case s.isOurs(t.Run) && t.Number > 0: // we are at it; but turn 0 others may have written, and died
-		return nil
+		return false, nil
 	}
 	if !s.isOurs(t.Run) {
 		if works, err := s.works(ctx, t); err != nil || works {
-			return err
+			return works, err
 		}
 	}
 	if err := s.attached(ctx); err != nil {
-		return err
+		return false, err
 	}
 	if err := s.belongs(ctx, t); err != nil {
-		return err
+		return false, err
 	}
 	if err := s.put(t); err != nil {
-		return err
+		return false, err
 	}
 	s.unsynced = append(s.unsynced, t)
 	s.Log.Info("writing a turn that its agent left behind", zap.Uint64("turn", t.Number), zap.String("agent", t.Header.Agent))
-	return nil
+	return false, nil
 }
 
 // belongs fills the file up to where a leftover begins, and makes sure that the leftover

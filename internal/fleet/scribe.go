@@ -39,7 +39,10 @@ type scribe struct {
 	// What follows only the scribe's goroutine uses.
 	unsynced []frame.Turn         // written since the last good sync, in the file's order, others' too
 	watched  map[string]time.Time // leftovers, since when they have been seen
+	fleet    int32                // how many agents it has, when they were counted last
+	sweeps   int                  // how often leftovers could have been looked for
 	waits    map[string]patience  // how long to wait for whose turn
+	vain     vain                 // and how long that was no use
 	marker   string               // the life that the fleet was told
 	syncing  bool                 // a sync is under way
 	trouble  bool                 // what is unsynced must be written again, through a new descriptor
@@ -51,6 +54,8 @@ type scribe struct {
 	bytes     int        // theirs
 	drops     []string   // nodes of turns that may go
 	dropped   time.Time  // since when the oldest of them may
+	dropBytes int        // how many bytes they hold, about
+	inLine    bool       // we have a place: a commit comes that takes them along
 	end       int64      // where the file ended when it was measured last
 	head      frame.Head // the newest that we know of
 	err       error      // why the agent must end

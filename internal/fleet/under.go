@@ -210,11 +210,18 @@ func (s *scribe) takeDrops() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	drops := s.drops
-	s.drops = nil
+	s.drops, s.dropBytes = nil, 0
 	if len(drops) > 64 {
 		drops, s.drops = drops[:64], drops[64:]
 	}
 	return drops
+}
+
+// lineUp tells the scribe whether we have a place in the queue.
+func (s *scribe) lineUp(yes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inLine = yes
 }
 
 // dropAll deletes the nodes that may be deleted.

@@ -112,6 +112,7 @@ func (s *scribe) durable(turns int) (others bool) {
 			s.dropped = time.Now()
 		}
 		s.drops = append(s.drops, s.Root.Turn(t.Incarnation, t.Number))
+		s.dropBytes += len(t.Bytes)
 		on[nameOf(t)] = true
 		others = others || !s.isOurs(t.Run)
 	}

@@ -40,6 +40,9 @@ func (l load) String() string {
 const (
 	// bigTurn is the longest record's, which is how much an agent puts into a turn by default.
 	bigTurn = 64 << 10
+	// firstTurn is the time for each agent to have had a turn, after which the others are alike:
+	// for its first it looks at the file, which did not exist when it entered.
+	firstTurn = 30 * time.Millisecond
 	// calm is the pace of a whole fleet that rests between its turns, in turns a second.
 	calm = 100
 )
@@ -153,7 +156,7 @@ func (o many) measure(ctx context.Context, l load, rest bool, seen map[load][]me
 		return "", err
 	}
 	fmt.Fprintf(os.Stderr, "all in after %.0f s (%.0f s of the agents' processor time)", time.Since(began).Seconds(), c.processor())
-	m, err := c.window(ctx, 0, o.settle, o.window)
+	m, err := c.window(ctx, 0, o.settle+time.Duration(l.agents)*firstTurn, o.window)
 	if err == nil && l.bytes == 0 {
 		err = c.holds(m.count)
 	}
