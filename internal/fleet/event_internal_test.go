@@ -147,7 +147,7 @@ func TestTidy_whoWaitsForItsTurnKeepsSmallNodesForItsCommit(t *testing.T) {
 				if err := s.tidy(t.Context()); err != nil || d.deleted != 0 {
 					t.Errorf("after %v: %d deleted, %v", c.after, d.deleted, err)
 				}
-				time.Sleep(1)
+				time.Sleep(time.Millisecond)
 				if err := s.tidy(t.Context()); err != nil || d.deleted != 1 {
 					t.Errorf("after that: %d deleted, %v", d.deleted, err)
 				}
