@@ -21,7 +21,8 @@ type Hold struct {
 	head  frame.Head
 	at    int32 // head's version; noHead when there is none
 
-	nextID string // of the place that the commit takes, to be found again
+	nextID string   // of the place that the commit takes, to be found again
+	kept   []string // nodes that the commit was to delete and did not
 }
 
 const noHead = -1
@@ -230,7 +231,7 @@ func (h *Hold) setHead(head frame.Head) any {
 // breaks under it, until ZooKeeper's definite word. A refusal that follows a lost answer
 // proves nothing: the first sending may have done it. While no answer was lost, an
 // operation from fixed on that is refused is left out, for somebody else has done it, and
-// one in own is a *RefusedError.
+// so are those after it (Kept); and one in own is a *RefusedError.
 func (h *Hold) transact(ctx context.Context, ops []any, own span, fixed int) ([]zk.MultiResponse, error) {
 	sess := h.place.queue.sess
 	lost := false
@@ -243,7 +244,12 @@ func (h *Hold) transact(ctx context.Context, ops []any, own span, fixed int) ([]
 		case session.Definite(err) && !lost && denied(err): // whichever it is
 			return nil, h.refused(ops, at, err)
 		case session.Definite(err) && !lost && at >= fixed:
-			ops = append(ops[:at:at], ops[at+1:]...)
+			// Those before it are there. Whether those after it are would cost a transaction
+			// each, in our turn.
+			for _, op := range ops[at+1:] {
+				h.kept = append(h.kept, op.(*zk.DeleteRequest).Path)
+			}
+			ops = ops[:at:at]
 			continue
 		case session.Definite(err) && !lost && own.from <= at && at < own.to:
 			return nil, &RefusedError{At: at - own.from, Err: err}
@@ -272,6 +278,10 @@ func refusedAt(results []zk.MultiResponse) int {
 	}
 	return -1
 }
+
+// Kept are the nodes of Commit.Drop that are not known to be gone after a good commit,
+// because one before them was gone already.
+func (h *Hold) Kept() []string { return h.kept }
 
 // Release gives the turn up without a commit. It works though the caller's own
 // context has ended, and takes less than a second.

@@ -159,6 +159,42 @@ func TestTidy_whoWaitsForItsTurnKeepsSmallNodesForItsCommit(t *testing.T) {
 	}
 }
 
+// Of nodes that are given back it is not known how many bytes they hold.
+func TestTidy_whatWasGivenBackGoesSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScribe(&Agent{})
+		d := &dropping{}
+		s.session = d
+		s.lineUp(true)
+		s.unsynced = []frame.Turn{{Number: 1}}
+		s.durable(1)
+		s.giveDrops(s.takeDrops())
+		time.Sleep(keep + time.Millisecond)
+		if err := s.tidy(t.Context()); err != nil || d.deleted != 1 {
+			t.Errorf("%d deleted, %v", d.deleted, err)
+		}
+	})
+}
+
+// A host that hangs again and again holds up others for a second in five, not for ever more.
+func TestVain_isASecondInFive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var v vain
+		began := time.Now()
+		for range 4 {
+			v.add(mostPatience / 4)
+			time.Sleep(impatience / 4)
+			if left := v.left(); time.Since(began) < impatience && left != mostPatience-time.Since(began)/5 {
+				t.Errorf("after %v there is %v left", time.Since(began), left)
+			}
+		}
+		time.Sleep(1 * time.Millisecond)
+		if v.left() != mostPatience {
+			t.Errorf("after %v there is %v left", time.Since(began), v.left())
+		}
+	})
+}
+
 // working is a session with many turns' nodes, all of one agent that is at work.
 type working struct {
 	emptyZooKeeper
@@ -185,7 +221,7 @@ func (w *working) Get(_ context.Context, node string) (session.Node, error) {
 }
 
 // In a large fleet that is well there are many nodes whose owners are at work: a sweep reads
-// the oldest few.
+// a few, and the next goes on behind them, for a dead agent's may be among them.
 func TestSettleLeftovers_readsFewNodesOfAgentsAtWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := New(Options{File: &writer.File{}, Jitter: func(time.Duration) time.Duration { return 0 }})
@@ -198,14 +234,19 @@ func TestSettleLeftovers_readsFewNodesOfAgentsAtWork(t *testing.T) {
 		}
 		s := a.scribe
 		s.session, s.head = w, head
-		for range 2 {
+		for n := range 8 {
 			if err := s.settleLeftovers(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			if len(w.read) != n*mostWorkers {
+				t.Fatalf("%d sweeps read %d nodes, want %d at a time", n, len(w.read), mostWorkers)
+			}
 			time.Sleep(mature)
 		}
-		if len(w.read) != mostWorkers || w.read[0] != a.Root.Turn(head.Incarnation, 1) {
-			t.Errorf("it read %d nodes, first %v; want %d, the oldest first", len(w.read), w.read[:min(1, len(w.read))], mostWorkers)
+		for n := range 100 { // and then from the first again
+			if node := a.Root.Turn(head.Incarnation, uint64(n+1)); w.read[n] != node || n < 12 && w.read[n+100] != node {
+				t.Errorf("the nodes were not read in order: %s", w.read[n])
+			}
 		}
 	})
 }

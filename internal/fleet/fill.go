@@ -32,7 +32,7 @@ const (
 // have many agents, and all of them together hold up others for mostPatience.
 type vain struct {
 	waited time.Duration
-	until  time.Time // when it is forgotten
+	until  time.Time // when it is forgotten; zero when nothing was waited for
 }
 
 // lately is for how long an owner is waited for who is well. After a longer wait it was
@@ -42,13 +42,16 @@ const lately = 200 * time.Millisecond
 // left is how much longer may be waited in vain.
 func (v *vain) left() time.Duration {
 	if time.Now().After(v.until) {
-		v.waited = 0
+		*v = vain{}
 	}
 	return mostPatience - v.waited
 }
 
 func (v *vain) add(waited time.Duration) {
-	v.waited, v.until = v.waited+waited, time.Now().Add(impatience)
+	if v.until.IsZero() {
+		v.until = time.Now().Add(impatience)
+	}
+	v.waited += waited
 }
 
 // measure tells where the file ends.
@@ -111,12 +114,7 @@ func (s *scribe) adopted(t frame.Turn) error {
 	return err
 }
 
-const (
-	firstLook = time.Millisecond // then twice as long, and so on
-	// lastLook bounds the pauses between two looks: who looks late has others wait for its
-	// own turns, and these have others wait.
-	lastLook = 40 * time.Millisecond
-)
+const firstLook = time.Millisecond // then twice as long, and so on
 
 // stall is for how long a file may not grow before somebody closes the gap who is so many
 // bytes away from it.
@@ -142,6 +140,10 @@ func (s *scribe) writeFor(ctx context.Context, t frame.Turn) error {
 	if err != nil || wrote {
 		return err
 	}
+	end, err := s.measure() // others who come behind it may have written it
+	if err != nil || end >= t.End() {
+		return err
+	}
 	if err := s.put(t); err != nil {
 		return err
 	}
@@ -164,9 +166,9 @@ func (s *scribe) waitFor(ctx context.Context, t frame.Turn) (wrote bool, err err
 	if works, err := s.works(ctx, t); err != nil || !works {
 		return false, err
 	}
-	for waited, pause := time.Duration(0), 5*time.Millisecond; waited < most; waited, pause = waited+pause, min(2*pause, lastLook) {
-		pause = min(pause, most-waited)
-		if err := rest(ctx, pause); err != nil {
+	began, pause := time.Now(), 5*time.Millisecond
+	for left := most; left > 0; left, pause = most-time.Since(began), 2*pause {
+		if err := rest(ctx, min(pause, left)); err != nil {
 			return false, err
 		}
 		end, err := s.measure()
@@ -174,7 +176,7 @@ func (s *scribe) waitFor(ctx context.Context, t frame.Turn) (wrote bool, err err
 			return false, err
 		}
 		if end >= t.End() {
-			if waited += pause; waited > lately {
+			if waited := time.Since(began); waited > lately {
 				s.vain.add(waited)
 			}
 			s.waits[owner] = patience{most: min(2*p.most, mostPatience)}
@@ -184,8 +186,10 @@ func (s *scribe) waitFor(ctx context.Context, t frame.Turn) (wrote bool, err err
 	if len(s.waits) > 1000 { // agents come and go
 		clear(s.waits)
 	}
-	s.vain.add(most)
-	s.waits[owner] = patience{until: time.Now().Add(impatience)}
+	s.vain.add(time.Since(began))
+	if most == p.most { // else it had less time than it is known to need
+		s.waits[owner] = patience{until: time.Now().Add(impatience)}
+	}
 	return false, nil
 }
 

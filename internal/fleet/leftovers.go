@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,9 +32,9 @@ const (
 	// sweepers is how many agents of a fleet look for leftovers at a time, about.
 	sweepers = 8
 	// recount is after how many sweeps the fleet is counted again.
-	recount = 20
+	recount = 10
 	// mostWorkers is how many nodes a sweep reads at most to learn that their owners are at
-	// work on them. The oldest are read, so the dead's nodes come up when they are.
+	// work on them. The next sweep goes on behind them.
 	mostWorkers = 16
 )
 
@@ -106,8 +107,9 @@ func (s *scribe) settleLeftovers(ctx context.Context) error {
 	if err := s.follow(ctx, names); err != nil {
 		return err
 	}
-	workers := 0
-	for _, name := range s.watch(names) {
+	workers, first := 0, s.resume
+	s.resume = 0
+	for _, name := range from(s.watch(names), first) {
 		works, err := s.settleOne(ctx, name)
 		if errors.Is(err, errBegun) {
 			return s.look(ctx)
@@ -115,11 +117,21 @@ func (s *scribe) settleLeftovers(ctx context.Context) error {
 		if works {
 			workers++
 		}
-		if err != nil || workers == mostWorkers {
+		if workers == mostWorkers {
+			s.resume = name.Number + 1
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// from gives the turns in order, but those before a number last.
+func from(names []filelock.TurnName, number uint64) []filelock.TurnName {
+	i, _ := slices.BinarySearchFunc(names, number, func(n filelock.TurnName, number uint64) int { return cmp.Compare(n.Number, number) })
+	return slices.Concat(names[i:], names[:i])
 }
 
 // spared tells, by chance, whether this sweep is left to others. A large fleet would else

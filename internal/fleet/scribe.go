@@ -41,6 +41,7 @@ type scribe struct {
 	watched  map[string]time.Time // leftovers, since when they have been seen
 	fleet    int32                // how many agents it has, when they were counted last
 	sweeps   int                  // how often leftovers could have been looked for
+	resume   uint64               // at which turn the next look at leftovers begins
 	waits    map[string]patience  // how long to wait for whose turn
 	vain     vain                 // and how long that was no use
 	marker   string               // the life that the fleet was told

@@ -74,6 +74,7 @@ func (a *Agent) turn(stop, late context.Context, hold *filelock.Hold) (*filelock
 		var refused *filelock.RefusedError
 		switch {
 		case err == nil:
+			a.scribe.giveDrops(hold.Kept())
 			a.committed(turn, connection)
 			return next, nil
 		case errors.Is(err, filelock.ErrUnknown):

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
@@ -210,10 +211,11 @@ func (s *scribe) takeDrops() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	drops := s.drops
-	s.drops, s.dropBytes = nil, 0
 	if len(drops) > 64 {
-		drops, s.drops = drops[:64], drops[64:]
+		drops, s.drops = drops[:64:64], drops[64:]
+		return drops
 	}
+	s.drops, s.dropBytes = nil, 0
 	return drops
 }
 
@@ -235,10 +237,15 @@ func (s *scribe) dropAll(ctx context.Context, sess Session) error {
 	return nil
 }
 
+// giveDrops gives nodes back that were not deleted. How many bytes they hold is not known
+// any more, so they do not wait for long.
 func (s *scribe) giveDrops(drops []string) {
+	if len(drops) == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drops = append(drops, s.drops...)
+	s.drops, s.dropBytes = slices.Concat(drops, s.drops), small+1
 }
 
 // fatal is why the agent must end, nil when it need not.

@@ -103,7 +103,7 @@ var mutants = []mutant{
 	{guard: "a node leads to what was committed after it", edits: []edit{{fills, "case t.End() != to || t.Sum() != sum:", "case false:"}},
 		survives: "a node that has a right sum and is another's is nobody's accident; TestRun_aNodeThatWasAlteredIsNeverWritten"},
 	{guard: "not allowed is not not there", edits: []edit{{nodes, "if errors.Is(err, zk.ErrNoNode) {\n		return frame.Turn{}, ErrNoTurn", "if errors.Is(err, zk.ErrNoNode) || errors.Is(err, zk.ErrNoAuth) {\n		return frame.Turn{}, ErrNoTurn"}}, theme: "turn node hidden"},
-	{guard: "a leftover is written, though the file shows it", edits: []edit{{leftovers, "	if err := s.put(t); err != nil {\n", "	if end, _ := s.seen(); end >= t.End() {\n		s.giveDrops([]string{s.Root.Turn(t.Incarnation, t.Number)})\n		return nil\n	}\n	if err := s.put(t); err != nil {\n"}}},
+	{guard: "a leftover is written, though the file shows it", edits: []edit{{leftovers, "	if err := s.put(t); err != nil {\n", "	if end, _ := s.seen(); end >= t.End() {\n		s.giveDrops([]string{s.Root.Turn(t.Incarnation, t.Number)})\n		return false, nil\n	}\n	if err := s.put(t); err != nil {\n"}}},
 	{guard: "leftovers are written in order", theme: "kill -9", rare: true, edits: []edit{{leftovers, "if err := s.fill(ctx, t); err != nil {", "if err := error(nil); err != nil {"}}},
 	{guard: "leftovers are written", edits: []edit{{leftovers, "err = s.settleLeftovers(ctx)", "err = nil"}}},
 	{guard: "nodes go without a next commit", edits: []edit{{leftovers, "err := s.tidy(ctx)", "err := error(nil)"}, {life, "_ = a.scribe.dropAll(late, sess)", "_ = late"}}},

@@ -31,12 +31,13 @@ func TestPlainDescriptorsOnSeveralHostsLoseBytes(t *testing.T) {
 }
 
 // TestAHostThatHangsHoldsUpOthersForASecond: the agents of the other hosts have all their
-// turns acknowledged at most a second later than without it, and the time between two looks.
+// turns acknowledged at most a second later than without it.
 func TestAHostThatHangsHoldsUpOthersForASecond(t *testing.T) {
 	var worst time.Duration
-	for seed := uint64(100); seed < 170; seed++ {
+	for n := range uint64(50) {
+		seed := 9 + 8*n // 129 and 369 among them, which need both of the code's guards
 		with, without := untilOthersAreDone(t, seed, true), untilOthersAreDone(t, seed, false)
-		if worst = max(worst, with-without); with-without > 1200*time.Millisecond {
+		if worst = max(worst, with-without); with-without > 1100*time.Millisecond {
 			t.Errorf("seed %d: %v with a host that hangs, %v without", seed, with, without)
 		}
 	}
