@@ -169,7 +169,8 @@ func (o many) measure(ctx context.Context, l load, rest bool, seen map[load][]me
 		l = l.rested()
 		fmt.Fprintf(os.Stderr, "        the same, each agent a turn in %v: ", l.pace)
 		if err = c.tell(fmt.Sprintf("pace %dus", l.pace.Microseconds())); err == nil {
-			m, err = c.window(ctx, 0, o.settle+l.pace, o.window)
+			// All rest at the same time, more or less: less than a whole round says nothing.
+			m, err = c.window(ctx, 0, o.settle+l.pace, max(o.window, 2*l.pace))
 		}
 		if err != nil {
 			return "", err
