@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"path"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -247,6 +248,69 @@ func TestSettleLeftovers_readsFewNodesOfAgentsAtWork(t *testing.T) {
 			if node := a.Root.Turn(head.Incarnation, uint64(n+1)); w.read[n] != node || n < 12 && w.read[n+100] != node {
 				t.Errorf("the nodes were not read in order: %s", w.read[n])
 			}
+		}
+	})
+}
+
+// waiting is a scribe whose file holds an incarnation's line alone, and a turn of an agent
+// that is at work and that may be waited for up to a second.
+func waiting(t *testing.T) (*scribe, frame.Turn) {
+	t.Helper()
+	file, err := writer.Open(writer.Options{Path: filepath.Join(t.TempDir(), "data.txt")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := frame.Incarnation{ID: uuid.New(), From: 1}
+	head, first := frame.Begin(i, 0, nil, "a", time.Unix(1, 0)), frame.First(i, uuid.New())
+	if _, err := file.Attach(head, &first); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(file.Detach)
+	if err := file.WriteAt(first.Bytes, 0); err != nil {
+		t.Fatal(err)
+	}
+	a := New(Options{File: file})
+	turn := head.Next(frame.Header{Agent: "other", Token: 1, At: time.Unix(2, 0)}, uuid.Nil, [][]byte{[]byte("a record")})
+	a.scribe.session = &working{}
+	a.scribe.waits[turn.Run.String()] = patience{most: mostPatience}
+	return a.scribe, turn
+}
+
+// Whoever is waited for in vain is not waited for again; but not who had less time than he
+// is known to need.
+func TestWaitFor_aWaitThatWasCutShortSaysNothingOfItsOwner(t *testing.T) {
+	for _, left := range []time.Duration{time.Millisecond, mostPatience} {
+		synctest.Test(t, func(t *testing.T) {
+			s, turn := waiting(t)
+			s.vain.add(mostPatience - left)
+			began := time.Now()
+			if wrote, err := s.waitFor(t.Context(), turn); wrote || err != nil {
+				t.Fatal(wrote, err)
+			}
+			if waited := time.Since(began); waited != left || s.vain.left() > 0 {
+				t.Errorf("it waited %v of %v, and may wait %v more", waited, left, s.vain.left())
+			}
+			want := mostPatience
+			if left == mostPatience {
+				want = 0
+			}
+			if most := s.waits[turn.Run.String()].most; most != want {
+				t.Errorf("after %v its owner is waited for %v, want %v", left, most, want)
+			}
+		})
+	}
+}
+
+// Who may not wait any more looks all the same: others come behind the same gap.
+func TestWriteFor_whatTheFileShowsIsNotWrittenForItsOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, turn := waiting(t)
+		s.vain.add(mostPatience)
+		if err := s.File.WriteAt(turn.Bytes, turn.Offset); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.writeFor(t.Context(), turn); err != nil || len(s.unsynced) > 0 {
+			t.Errorf("%v; it wrote %d turns", err, len(s.unsynced))
 		}
 	})
 }

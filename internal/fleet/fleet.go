@@ -260,16 +260,16 @@ func (a *Agent) serve(ctx, late context.Context, sess Session) error {
 	var place *filelock.Place
 	defer a.scribe.lineUp(false)
 	for {
-		a.scribe.lineUp(place != nil)
 		if place == nil {
+			a.scribe.lineUp(false)
 			if err := a.ready(ctx, sess); err != nil {
 				return err
 			}
 			if place, err = queue.Join(ctx); err != nil {
 				return err
 			}
-			a.scribe.lineUp(true)
 		}
+		a.scribe.lineUp(true)
 		place, err = a.next(ctx, late, queue, place)
 		if err != nil {
 			return a.scribe.believe(err) // somebody may have made our turn's node

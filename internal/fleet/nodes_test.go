@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-zookeeper/zk"
 	"github.com/google/uuid"
@@ -155,4 +156,45 @@ func TestRun_aNodeThatIsGoneMeansToLookAgain(t *testing.T) {
 	}
 	s.verify()
 	s.wantOnce(&script{name: "before", count: 1}, &script{name: "left", count: 1}, source)
+}
+
+// Somebody has deleted the first of our nodes: the commit leaves out those behind it, which
+// go later, but go.
+func TestRun_nodesBehindOneThatIsGoneGoToo(t *testing.T) {
+	t.Parallel()
+	s := begun(t)
+	s.patient = true
+	fs, sess := newFaultFS(), s.onlooker()
+	let := fs.hang("datasync")
+	defer let()
+	incarnation := s.parsedHead(sess).Incarnation
+	acked := make(chan struct{})
+	source := &script{name: "mine", count: 5, more: true}
+	source.acking = func(n int) {
+		if n == 2 {
+			close(acked)
+		}
+	}
+	source.during = func(n int) {
+		if n != 3 {
+			return
+		}
+		let()
+		select {
+		case <-acked: // three nodes may go, and no commit has taken them along
+		case <-time.After(20 * time.Second):
+			t.Error("the three turns are not acknowledged")
+		}
+		if err := sess.Delete(t.Context(), s.root.Turn(incarnation, 2)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.run(s.on(fs, source)); err != nil {
+		t.Fatal(err)
+	}
+	if nodes := s.nodes(sess); len(nodes) > 0 {
+		t.Errorf("the turns %d have a node yet", nodes)
+	}
+	s.verify()
+	s.wantOnce(&script{name: "before", count: 1}, source)
 }
