@@ -11,7 +11,7 @@ Usage: scripts/bench-many.sh [--few 10] [--many 1000] [--for 6s] [--settle 5s] [
 Agents take turns without rest on an ensemble of three ZooKeeper 3.8 servers, Java processes
 on this machine, each synced and with data of its own. They are goroutines of a few processes,
 each with a session of its own. Measured, in rounds, side by side, with a fresh ensemble each
-time: 10 of them and 1,000, of Turnstile and of go-zookeeper's Lock (append and fdatasync
+time, after --settle and 30 ms for each agent: 10 of them and 1,000, of Turnstile and of go-zookeeper's Lock (append and fdatasync
 inside the lock). Then, once: turns of 4 and of 64 KiB, and 100 turns a second of 10 agents and
 of 1,000. Printed are turns a second, the processor time of agents and servers, the servers'
 memory, how their transaction logs grow, what they write to the disk, and what follows for

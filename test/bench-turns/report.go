@@ -113,6 +113,17 @@ func intoDocs(path, name, text string) error {
 	return os.WriteFile(path, []byte(before+begin+text+end+after), 0o644)
 }
 
+// median is that of an even number of values too: the mean of the two in the middle. The
+// higher of the two would show two rounds at their best.
+func median(values []float64) float64 {
+	n := len(values)
+	if n == 0 {
+		return 0
+	}
+	slices.Sort(values)
+	return (values[(n-1)/2] + values[n/2]) / 2
+}
+
 // medians is the median of each figure; the waits and the syncs are all of them.
 func medians(ms []measured) (out measured) {
 	pick := func(of func(measured) float64) float64 {
@@ -120,7 +131,7 @@ func medians(ms []measured) (out measured) {
 		for _, m := range ms {
 			values = append(values, of(m))
 		}
-		return percentile(values, 50)
+		return median(values)
 	}
 	for _, m := range ms {
 		out.waits, out.syncs = append(out.waits, m.waits...), append(out.syncs, m.syncs...)

@@ -31,6 +31,18 @@ func TestDocsAreRewrittenBetweenTheirMarkersAlone(t *testing.T) {
 	}
 }
 
+// One round of 47 and one of 340 are not 340.
+func TestMedian_ofTwoIsTheirMean(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		want   float64
+	}{{nil, 0}, {[]float64{7}, 7}, {[]float64{340, 46}, 193}, {[]float64{9, 1, 2}, 2}} {
+		if got := median(c.values); got != c.want {
+			t.Errorf("of %v it is %v, want %v", c.values, got, c.want)
+		}
+	}
+}
+
 func TestAPeerThatThereIsNotIsNamed(t *testing.T) {
 	if _, err := choose("kazoo,zookeeper"); err == nil || !strings.Contains(err.Error(), `"zookeeper"`) {
 		t.Errorf("the error does not name what there is not: %v", err)

@@ -146,7 +146,7 @@ func (o streams) report(all []stream, seen [][]streamed) {
 		for _, m := range seen[i] {
 			rates, memory = append(rates, m.rate), append(memory, m.memory)
 		}
-		rate := percentile(rates, 50)
+		rate := median(rates)
 		if i == 0 {
 			base = rate
 		}
