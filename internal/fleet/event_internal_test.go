@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"os"
 	"path"
 	"path/filepath"
 	"testing"
@@ -284,7 +285,7 @@ func TestWaitFor_aWaitThatWasCutShortSaysNothingOfItsOwner(t *testing.T) {
 			s, turn := waiting(t)
 			s.vain.add(mostPatience - left)
 			began := time.Now()
-			if wrote, err := s.waitFor(t.Context(), turn); wrote || err != nil {
+			if wrote, err := s.waitFor(t.Context(), turn, turn.Offset); wrote || err != nil {
 				t.Fatal(wrote, err)
 			}
 			if waited := time.Since(began); waited != left || s.vain.left() > 0 {
@@ -309,8 +310,54 @@ func TestWriteFor_whatTheFileShowsIsNotWrittenForItsOwner(t *testing.T) {
 		if err := s.File.WriteAt(turn.Bytes, turn.Offset); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.writeFor(t.Context(), turn); err != nil || len(s.unsynced) > 0 {
+		if err := s.writeFor(turn); err != nil || len(s.unsynced) > 0 {
 			t.Errorf("%v; it wrote %d turns", err, len(s.unsynced))
+		}
+	})
+}
+
+// Where a hundred agents wait behind one that is late, each of them would else read all that
+// is missing, which makes all of them late.
+func TestFill_whoWaitsBehindALateScribeReadsOneTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, turn := waiting(t)
+		clear(s.waits)
+		w := s.session.(*working)
+		w.nodes = map[string][]byte{}
+		var late []frame.Turn
+		head := frame.Head{Incarnation: turn.Incarnation, Turn: turn.Number, Offset: turn.End(), Sum: turn.Sum()}
+		s.head = head
+		for range 10 {
+			late = append(late, turn)
+			w.nodes[s.Root.Turn(turn.Incarnation, turn.Number)] = turn.Encode()
+			turn = head.Next(frame.Header{Agent: "other", Token: turn.Header.Token + 1, At: time.Unix(2, 0)}, uuid.Nil, [][]byte{[]byte("a record")})
+			head = head.After(turn.Header, len(turn.Bytes))
+		}
+		others, err := os.OpenFile(s.File.Path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer others.Close()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			time.Sleep(30 * time.Millisecond)
+			for _, l := range late {
+				if _, err := others.WriteAt(l.Bytes, l.Offset); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		if err := s.fill(t.Context(), turn); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		if end, err := s.File.End(); end != turn.Offset || err != nil || len(s.unsynced) > 0 {
+			t.Errorf("the file has %d bytes, want %d: %v; it wrote %d turns", end, turn.Offset, err, len(s.unsynced))
+		}
+		if len(w.read) != 1 {
+			t.Errorf("it read %d turns, want the one before its own", len(w.read))
 		}
 	})
 }

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
@@ -85,13 +83,15 @@ func (s *scribe) fill(ctx context.Context, t frame.Turn) error {
 		if end != last {
 			last, since, pause = end, time.Now(), firstLook
 		}
-		if time.Since(since) >= stall(t.Offset-end) {
-			return s.close(ctx, t)
+		if time.Since(since) < stall(t.Offset-end) {
+			err = rest(ctx, pause)
+			pause = min(2*pause, 16*firstLook)
+		} else {
+			err = s.close(ctx, t)
 		}
-		if err := rest(ctx, pause); err != nil {
+		if err != nil {
 			return err
 		}
-		pause = min(2*pause, 16*firstLook)
 	}
 }
 
@@ -122,25 +122,36 @@ func stall(distance int64) time.Duration {
 	return min(8*time.Millisecond+time.Duration(distance)*time.Microsecond, 500*time.Millisecond)
 }
 
-// close writes what is missing before a turn, unless its owners do.
+// close writes what is missing before a turn, unless the file grows meanwhile: then others
+// are at it. It goes back turn by turn, and waits at each: if its owner is well, the owner
+// goes back from there. So behind a scribe that is late, one reads far, and not each that
+// waits.
 func (s *scribe) close(ctx context.Context, t frame.Turn) error {
-	missing, err := s.lacking(ctx, t.Incarnation, t.Number-1, t.Offset, t.Prev)
-	for _, m := range missing {
+	var missing []frame.Turn
+	for before := t; ; before = missing[len(missing)-1] {
+		m, end, err := s.before(ctx, before)
 		if err != nil {
 			return err
 		}
-		err = s.writeFor(ctx, m)
+		if m == nil {
+			break
+		}
+		if grown, err := s.waitFor(ctx, *m, end); err != nil || grown {
+			return err
+		}
+		missing = append(missing, *m)
 	}
-	return err
+	for _, m := range slices.Backward(missing) {
+		if err := s.writeFor(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// writeFor writes a turn that is missing, unless its owner does while we wait.
-func (s *scribe) writeFor(ctx context.Context, t frame.Turn) error {
-	wrote, err := s.waitFor(ctx, t)
-	if err != nil || wrote {
-		return err
-	}
-	end, err := s.measure() // others who come behind it may have written it
+// writeFor writes a turn of somebody else, unless the file has it by now.
+func (s *scribe) writeFor(t frame.Turn) error {
+	end, err := s.measure()
 	if err != nil || end >= t.End() {
 		return err
 	}
@@ -151,13 +162,17 @@ func (s *scribe) writeFor(ctx context.Context, t frame.Turn) error {
 	return nil
 }
 
-// waitFor waits for a turn's owner to write it: not at all when it is not at work, or did
-// not write lately; else for as long as proves worth it.
-func (s *scribe) waitFor(ctx context.Context, t frame.Turn) (wrote bool, err error) {
+// waitFor waits for the file to grow beyond end, by a turn's owner: not at all when it is
+// not at work, or did not write lately; else for as long as proves worth it.
+func (s *scribe) waitFor(ctx context.Context, t frame.Turn, end int64) (grown bool, err error) {
 	owner := t.Run.String()
 	p, known := s.waits[owner]
 	if !known || p.most == 0 && time.Now().After(p.until) {
 		p.most = firstPatience
+	}
+	next := t.Offset <= end // else it waits too
+	if !next {
+		p.most = min(p.most, firstPatience)
 	}
 	most := min(p.most, s.vain.left())
 	if s.isOurs(t.Run) || most <= 0 {
@@ -171,15 +186,17 @@ func (s *scribe) waitFor(ctx context.Context, t frame.Turn) (wrote bool, err err
 		if err := rest(ctx, min(pause, left)); err != nil {
 			return false, err
 		}
-		end, err := s.measure()
+		now, err := s.measure()
 		if err != nil {
 			return false, err
 		}
-		if end >= t.End() {
+		if now > end {
 			if waited := time.Since(began); waited > lately {
 				s.vain.add(waited)
 			}
-			s.waits[owner] = patience{most: min(2*p.most, mostPatience)}
+			if next {
+				s.waits[owner] = patience{most: min(2*p.most, mostPatience)}
+			}
 			return true, nil
 		}
 	}
@@ -187,35 +204,47 @@ func (s *scribe) waitFor(ctx context.Context, t frame.Turn) (wrote bool, err err
 		clear(s.waits)
 	}
 	s.vain.add(time.Since(began))
-	if most == p.most { // else it had less time than it is known to need
+	if next && most == p.most { // else it had less time than it is known to need
 		s.waits[owner] = patience{until: time.Now().Add(impatience)}
 	}
 	return false, nil
 }
 
-// lacking reads the committed turns that the file lacks before an offset, in the file's
-// order. The turn n ends there, with the chain at sum, which vouches for it, as it vouches
-// for the one before it. No node for what is missing means: somebody has written it, so
-// look at the file again. Only if a look begun after that answer is still short was data
-// lost, or is this another volume.
-func (s *scribe) lacking(ctx context.Context, i uuid.UUID, n uint64, to int64, sum frame.Sum) (turns []frame.Turn, err error) {
+// before reads the turn before another, nil when the file has it, and where the file ends.
+// No node for it means: somebody has written it, so look at the file again. Only if a look
+// begun after that answer is still short was data lost, or is this another volume.
+func (s *scribe) before(ctx context.Context, t frame.Turn) (*frame.Turn, int64, error) {
+	return s.ending(ctx, filelock.TurnName{Incarnation: t.Incarnation, Number: t.Number - 1}, t.Offset, t.Prev)
+}
+
+// ending is as before: for the turn that ends at an offset, with the chain at sum, which
+// vouches for it, as it vouches for the one before it.
+func (s *scribe) ending(ctx context.Context, n filelock.TurnName, to int64, sum frame.Sum) (*frame.Turn, int64, error) {
 	end, err := s.measure()
-	for err == nil && to > end {
-		var t frame.Turn
-		t, err = filelock.ReadTurn(ctx, s.sess(), s.Root, filelock.TurnName{Incarnation: i, Number: n})
-		switch {
-		case errors.Is(err, filelock.ErrNoTurn):
-			if end, err = s.measure(); err == nil && to > end {
-				return nil, s.lost(end, to, n)
-			}
-		case err != nil:
-			return nil, s.believe(err)
-		case t.End() != to || t.Sum() != sum:
-			return nil, s.believe(&filelock.TurnError{Node: s.Root.Turn(i, n), Err: errors.New("it does not lead to what was committed after it")})
-		default:
-			turns = append(turns, t)
-			n, to, sum = n-1, t.Offset, t.Prev
+	if err != nil || end >= to {
+		return nil, end, err
+	}
+	t, err := filelock.ReadTurn(ctx, s.sess(), s.Root, n)
+	switch {
+	case errors.Is(err, filelock.ErrNoTurn):
+		if end, err = s.measure(); err == nil && end < to {
+			err = s.lost(end, to, n.Number)
 		}
+		return nil, end, err
+	case err != nil:
+		return nil, end, s.believe(err)
+	case t.End() != to || t.Sum() != sum:
+		return nil, end, s.believe(&filelock.TurnError{Node: s.Root.Turn(n.Incarnation, n.Number), Err: errors.New("it does not lead to what was committed after it")})
+	}
+	return &t, end, nil
+}
+
+// lacking reads the committed turns that the file lacks, up to head, in the file's order.
+func (s *scribe) lacking(ctx context.Context, head frame.Head) (turns []frame.Turn, err error) {
+	t, _, err := s.ending(ctx, filelock.TurnName{Incarnation: head.Incarnation, Number: head.Turn}, head.Offset, head.Sum)
+	for err == nil && t != nil {
+		turns = append(turns, *t)
+		t, _, err = s.before(ctx, *t)
 	}
 	slices.Reverse(turns)
 	return turns, err

@@ -100,7 +100,7 @@ func (s *scribe) goesOn(ctx context.Context, head frame.Head, end int64) error {
 			Next: "stop what writes there, then `agent adopt` puts those bytes aside and goes on",
 		}
 	}
-	missing, err := s.lacking(ctx, head.Incarnation, head.Turn, head.Offset, head.Sum)
+	missing, err := s.lacking(ctx, head)
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (s *scribe) catchUp(ctx context.Context) error {
 	if head.Incarnation != s.known() { // adopted just now: is what is open the file?
 		return s.look(ctx)
 	}
-	missing, err := s.lacking(ctx, head.Incarnation, head.Turn, head.Offset, head.Sum)
+	missing, err := s.lacking(ctx, head)
 	if mayPass(err) {
 		s.parted(err)
 		return s.look(ctx)

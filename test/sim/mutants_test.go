@@ -93,10 +93,10 @@ var mutants = []mutant{
 	{guard: "a sync covers what was written before it began", theme: "power loss", edits: []edit{{syncs, "s.durable(outcome.turns)", "s.durable(len(s.unsynced))"}}},
 
 	// What others left, and what is missing.
-	{guard: "what is missing is looked for again before it is refused", edits: []edit{{fills, "if end, err = s.measure(); err == nil && to > end {", "if to > end {"}},
+	{guard: "what is missing is looked for again before it is refused", edits: []edit{{fills, "if end, err = s.measure(); err == nil && end < to {", "if end < to {"}},
 		survives: "what looks wrong is looked at again; see the next"},
 	{guard: "what is missing is looked for again, and what may pass too", edits: []edit{
-		{fills, "if end, err = s.measure(); err == nil && to > end {", "if to > end {"},
+		{fills, "if end, err = s.measure(); err == nil && end < to {", "if end < to {"},
 		{scribes, "!refused.Late || refused.Sure {", "refused.Late {"}, {looks, "if !errors.As(err, &refused) || !refused.Late {", "if true {"}}},
 
 	{guard: "a node's bytes have its sum", edits: []edit{{node, " || h.Seal(t.Prev, sha256.Sum256(payload)) != h.Sum:", " || h.Seal(t.Prev, sha256.Sum256(payload)) == Sum{}:"}}, theme: "turn node altered"},
