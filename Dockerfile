@@ -7,6 +7,8 @@ RUN go mod download
 
 COPY cmd ./cmd
 COPY internal ./internal
+COPY recipe ./recipe
+COPY session ./session
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/agent ./cmd/agent
 

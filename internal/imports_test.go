@@ -14,48 +14,50 @@ import (
 
 const module = "github.com/turnstile-fleet/turnstile/"
 
-// mayImport is the table of docs/design.md: what each package may use of ours.
+// mayImport is the table of docs/design.md: what each package may use of ours. What is not
+// under internal/ others import too.
 var mayImport = map[string][]string{
 	"internal/config":         {},
-	"internal/session":        {},
-	"internal/queue":          {"internal/session"},
-	"internal/filelock":       {"internal/queue", "internal/session", "internal/frame"},
+	"session":                 {},
+	"internal/queue":          {"session"},
+	"internal/filelock":       {"internal/queue", "session", "internal/frame"},
 	"internal/lifeline":       {},
 	"internal/frame":          {},
 	"internal/writer":         {"internal/frame"},
-	"internal/fleet":          {"internal/queue", "internal/filelock", "internal/writer", "internal/frame", "internal/session"},
+	"internal/fleet":          {"internal/queue", "internal/filelock", "internal/writer", "internal/frame", "session"},
 	"internal/verify":         {"internal/frame"},
 	"internal/volume":         {"internal/writer"},
-	"internal/meeting":        {"internal/queue", "internal/session"},
+	"internal/meeting":        {"internal/queue", "session"},
 	"internal/zkdev":          {},
+	"zkdev":                   {"internal/zkdev"},
 	"internal/adopt":          {"internal/queue", "internal/filelock", "internal/writer", "internal/frame", "internal/verify"},
 	"internal/child":          {},
-	"internal/audit":          {"internal/recipe/elect", "internal/follow", "internal/filelock", "internal/queue", "internal/session", "internal/verify", "internal/frame"},
+	"internal/audit":          {"internal/recipe/elect", "internal/follow", "internal/filelock", "internal/queue", "session", "internal/verify", "internal/frame"},
 	"internal/follow":         {"internal/filelock", "internal/queue", "internal/frame"},
 	"internal/recipe":         {},
-	"internal/recipe/lock":    {"internal/recipe/ids", "internal/queue", "internal/session"},
-	"internal/recipe/ids":     {"internal/queue", "internal/session"},
-	"internal/recipe/elect":   {"internal/queue", "internal/session"},
-	"internal/recipe/barrier": {"internal/queue", "internal/session"},
-	"internal/recipe/live":    {"internal/queue", "internal/session"},
-	"internal/recipe/inbox":   {"internal/queue", "internal/session", "internal/frame"},
+	"recipe/lock":             {"internal/recipe/ids", "internal/queue", "session"},
+	"internal/recipe/ids":     {"internal/queue", "session"},
+	"internal/recipe/elect":   {"internal/queue", "session"},
+	"internal/recipe/barrier": {"internal/queue", "session"},
+	"internal/recipe/live":    {"internal/queue", "session"},
+	"internal/recipe/inbox":   {"internal/queue", "session", "internal/frame"},
 }
 
 // because says why an edge that somebody may want is forbidden.
 var because = map[string]string{
-	"internal/writer → internal/filelock":  "the writer is handed bytes and where they belong; what may be written was decided before, by the commit",
-	"internal/writer → internal/session":   "the file must never wait for ZooKeeper",
-	"internal/verify → internal/writer":    "the verifier must not share the writer's mistakes",
-	"internal/verify → internal/follow":    "the verifier must not share what others read the file with",
-	"internal/follow → internal/writer":    "whoever follows is handed the file, opened as its volume wants it",
-	"internal/verify → internal/filelock":  "the verifier judges bytes and a head that it is given",
-	"internal/volume → internal/meeting":   "what is tried of a volume does not know how its machines found each other",
-	"internal/session → internal/config":   "only cmd/agent turns configuration into options",
-	"internal/filelock → internal/config":  "only cmd/agent turns configuration into options",
-	"internal/writer → internal/config":    "only cmd/agent turns configuration into options",
-	"internal/fleet → internal/config":     "only cmd/agent turns configuration into options",
-	"internal/frame → internal/writer":     "the format knows nothing of who writes it",
-	"internal/session → internal/filelock": "a session does not know what it is used for",
+	"internal/writer → internal/filelock": "the writer is handed bytes and where they belong; what may be written was decided before, by the commit",
+	"internal/writer → session":           "the file must never wait for ZooKeeper",
+	"internal/verify → internal/writer":   "the verifier must not share the writer's mistakes",
+	"internal/verify → internal/follow":   "the verifier must not share what others read the file with",
+	"internal/follow → internal/writer":   "whoever follows is handed the file, opened as its volume wants it",
+	"internal/verify → internal/filelock": "the verifier judges bytes and a head that it is given",
+	"internal/volume → internal/meeting":  "what is tried of a volume does not know how its machines found each other",
+	"session → internal/config":           "only cmd/agent turns configuration into options",
+	"internal/filelock → internal/config": "only cmd/agent turns configuration into options",
+	"internal/writer → internal/config":   "only cmd/agent turns configuration into options",
+	"internal/fleet → internal/config":    "only cmd/agent turns configuration into options",
+	"internal/frame → internal/writer":    "the format knows nothing of who writes it",
+	"session → internal/filelock":         "a session does not know what it is used for",
 }
 
 func TestPackagesImportOnlyWhatTheDesignAllows(t *testing.T) {
@@ -85,17 +87,19 @@ func TestTheProductImportsNothingOfTest(t *testing.T) {
 }
 
 func packages(t *testing.T) (dirs []string) {
-	files, err := filepath.Glob("*/*.go")
-	deeper, err2 := filepath.Glob("*/*/*.go")
-	if err != nil || err2 != nil {
-		t.Fatal(err, err2)
-	}
-	for _, file := range append(files, deeper...) {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
+	for _, where := range []string{"internal/*", "internal/*/*", "session", "recipe/*", "zkdev"} {
+		files, err := filepath.Glob(filepath.Join("..", where, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatal(where, err)
 		}
-		if dir := "internal/" + filepath.Dir(file); !slices.Contains(dirs, dir) {
-			dirs = append(dirs, dir)
+		for _, file := range files {
+			dir, err := filepath.Rel("..", filepath.Dir(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(file, "_test.go") && !slices.Contains(dirs, dir) {
+				dirs = append(dirs, dir)
+			}
 		}
 	}
 	return dirs

@@ -12,8 +12,8 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/adopt"
 	"github.com/turnstile-fleet/turnstile/internal/config"
-	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 type adoptOptions struct {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/audit"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 

@@ -16,8 +16,8 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/meeting"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/volume"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // dial gets a session as the settings say. notify, if given, is told of its states.

@@ -15,9 +15,9 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
-	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/verify"
 	"github.com/turnstile-fleet/turnstile/internal/zkdev"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 type demoOptions struct {

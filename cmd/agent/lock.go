@@ -11,7 +11,7 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/child"
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/ids"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/lock"
+	"github.com/turnstile-fleet/turnstile/recipe/lock"
 )
 
 type lockOptions struct {

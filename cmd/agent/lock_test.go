@@ -15,7 +15,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/lock"
+	"github.com/turnstile-fleet/turnstile/recipe/lock"
 	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 

@@ -7,7 +7,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/lock"
+	"github.com/turnstile-fleet/turnstile/recipe/lock"
 )
 
 // What a command under a lock finds in its environment.

@@ -8,8 +8,8 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/lock"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/recipe/lock"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // lockUser is one who has a lock or waits for it, for people and scripts.

@@ -11,7 +11,7 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/lifeline"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/inbox"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 func inboxOf(c config.Config) inbox.Dir { return inbox.Dir(string(rootOf(c)) + "/inbox") }

@@ -16,8 +16,8 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
-	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // runUnlocked is `agent run --lock none`: the world without Turnstile. Each turn's

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // mostBytes is what a value may have: a packet's 1 MiB less some for the rest of it.

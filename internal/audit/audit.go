@@ -37,8 +37,8 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/elect"
-	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/verify"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // Election is the name of the auditors' election.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/verify"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // What a verdict may be.

@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 

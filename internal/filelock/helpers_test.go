@@ -17,7 +17,7 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 

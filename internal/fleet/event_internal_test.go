@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/turnstile-fleet/turnstile/internal/frame"
-	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // There is always something to write in a busy fleet, and yet leftovers must be looked for.

@@ -20,9 +20,9 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/follow"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/lifeline"
-	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/verify"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
+	"github.com/turnstile-fleet/turnstile/session"
 	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 

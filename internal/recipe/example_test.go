@@ -12,9 +12,9 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/recipe/ids"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/inbox"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/live"
-	"github.com/turnstile-fleet/turnstile/internal/recipe/lock"
-	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/zkdev"
+	"github.com/turnstile-fleet/turnstile/recipe/lock"
+	"github.com/turnstile-fleet/turnstile/session"
 	"go.uber.org/zap"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/meeting"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 	"github.com/turnstile-fleet/turnstile/test/recipetest"
 	"github.com/turnstile-fleet/turnstile/test/zktest"
 )

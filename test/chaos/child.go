@@ -20,8 +20,8 @@ import (
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/lifeline"
-	"github.com/turnstile-fleet/turnstile/internal/session"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // childVariable carries a child's settings. A child is this program again, and is an

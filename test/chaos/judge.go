@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // kind is one way to make a fleet suffer.

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // stepsOfATurn are the failpoints that an agent passes in every turn, in their order.

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // backup is the volume's files at a moment at which nobody writes.

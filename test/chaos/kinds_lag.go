@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // laggingFollower: what the others committed gets to one server late, and half of the

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // lostReply: row 6. The transaction reaches ZooKeeper and is committed; its answer

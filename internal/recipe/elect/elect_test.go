@@ -10,7 +10,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/elect"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 	"github.com/turnstile-fleet/turnstile/test/recipetest"
 	"github.com/turnstile-fleet/turnstile/test/zktest"
 )

@@ -37,7 +37,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // MaxSize is the size of the largest pool.

@@ -49,7 +49,7 @@ import (
 	"github.com/go-zookeeper/zk"
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 var (

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/recipe/inbox"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 	"github.com/turnstile-fleet/turnstile/test/recipetest"
 	"github.com/turnstile-fleet/turnstile/test/zktest"
 )

@@ -9,7 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // Taker is the first in the takers' line: who looks at the messages. Others wait until it

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/recipe/live"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 	"github.com/turnstile-fleet/turnstile/test/recipetest"
 	"github.com/turnstile-fleet/turnstile/test/zktest"
 )

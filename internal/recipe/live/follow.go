@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
 // Session is what following and changing need of a session: a *session.Session.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-zookeeper/zk"
 
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
@@ -130,7 +130,7 @@ func quick(t testing.TB, what string, limit time.Duration, f func()) time.Durati
 
 // goroutines counts those in our package's code or the library's, but not tests.
 func goroutines() (n int, stacks string) {
-	mine := stacksWith("turnstile/internal/session.", "go-zookeeper/zk.")
+	mine := stacksWith("turnstile/session.", "go-zookeeper/zk.")
 	return len(mine), strings.Join(mine, "\n\n")
 }
 

@@ -36,10 +36,15 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/ids"
-	"github.com/turnstile-fleet/turnstile/internal/session"
+	"github.com/turnstile-fleet/turnstile/session"
 )
 
+// Member is who takes a lock, as others see it. Agent and Host are for people.
+type Member = queue.Member
+
 var (
+	// ErrLost is the cause when others removed our node: the lock is not ours any more.
+	ErrLost = queue.ErrLost
 	// ErrBusy says that others have the lock, or come before us.
 	ErrBusy = errors.New("the lock is busy")
 	// ErrMixed says that the name is in use as the other kind of lock: exclusive and
@@ -54,18 +59,18 @@ var (
 // of holds, by several goroutines at once.
 type Lock struct {
 	Sess *session.Session
-	Dir  string       // its node, which is made with all above it when it is missing
-	Who  queue.Member // who takes it
+	Dir  string // its node, which is made with all above it when it is missing
+	Who  Member // who takes it
 	Log  *zap.Logger
 
 	// Died is queue.Line's; it may be nil. A slot whose holder has died comes free when
 	// its session ends.
-	Died func(queue.Member) <-chan struct{}
+	Died func(Member) <-chan struct{}
 }
 
 // Exclusive takes the lock for one alone, and waits for it.
 //
-// The errors: ErrMixed; queue.ErrLost when others removed our place while we waited; the
+// The errors: ErrMixed; ErrLost when others removed our place while we waited; the
 // session's end; ctx's cause.
 func (l *Lock) Exclusive(ctx context.Context) (*Held, error) { return l.take(ctx, false, false) }
 
@@ -205,7 +210,7 @@ func (h *Held) Slot() int { return h.slot }
 // Where is the node by which it is held, beneath the lock's. Under finds it again.
 func (h *Held) Where() string { return h.where }
 
-// Context is done when the lock is no longer ours: its cause is queue.ErrLost when others
+// Context is done when the lock is no longer ours: its cause is ErrLost when others
 // removed our node, the session's when that is over, context.Canceled after Close.
 func (h *Held) Context() context.Context { return h.ctx }
 
