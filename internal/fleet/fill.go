@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
@@ -128,6 +130,7 @@ func stall(distance int64) time.Duration {
 // waits.
 func (s *scribe) close(ctx context.Context, t frame.Turn) error {
 	var missing []frame.Turn
+	waited := map[uuid.UUID]bool{} // for whom, though others come before it
 	for before := t; ; before = missing[len(missing)-1] {
 		m, end, err := s.before(ctx, before)
 		if err != nil {
@@ -136,8 +139,11 @@ func (s *scribe) close(ctx context.Context, t frame.Turn) error {
 		if m == nil {
 			break
 		}
-		if grown, err := s.waitFor(ctx, *m, end); err != nil || grown {
-			return err
+		if next := m.Offset <= end; next || !waited[m.Run] {
+			if grown, err := s.waitFor(ctx, *m, end); err != nil || grown {
+				return err
+			}
+			waited[m.Run] = true
 		}
 		missing = append(missing, *m)
 	}
