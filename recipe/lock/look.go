@@ -66,3 +66,10 @@ func (s *State) wait(e queue.Entry) {
 		s.Waiting = append(s.Waiting, e)
 	}
 }
+
+// Evict takes an exclusive or shared lock away from whoever has or awaits it at a place, as
+// State tells them. Its holder learns of it by ErrLost. On a nil error the place is gone; it
+// may have been before.
+func Evict(ctx context.Context, sess *session.Session, dir, place string) error {
+	return queue.Evict(ctx, sess, lineDir(dir), place)
+}

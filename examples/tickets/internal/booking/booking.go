@@ -1,0 +1,398 @@
+// Package booking reserves and sells tickets: the lock keeps customers out of each other's
+// way, and the database decides.
+package booking
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"go.uber.org/zap"
+
+	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/locks"
+	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/store"
+)
+
+// Refusal says why a customer does not get what he asked for. Code is stable; Why is a
+// sentence for people.
+type Refusal struct{ Code, Why string }
+
+func (r *Refusal) Error() string { return r.Why }
+
+// The codes of a Refusal.
+const (
+	BadName     = "bad_name"
+	Unknown     = "unknown_ticket"
+	Reserved    = "reserved"         // by somebody else
+	Booked      = "booked"           // by somebody else, or by this customer already
+	NotReserved = "not_reserved"     // by this customer
+	Expired     = "expired"          // this customer's reservation
+	Lost        = "reservation_lost" // its lock went before its time
+)
+
+func refuse(code, format string, args ...any) error {
+	return &Refusal{code, fmt.Sprintf(format, args...)}
+}
+
+// ErrOtherType says that locks of another kind sell now: `tickets init` said so.
+var ErrOtherType = errors.New("another kind of lock sells")
+
+// Service is one instance. It has no state of its own: any instance books what another
+// reserved. All methods may be called from several goroutines at once. Their errors are a
+// *Refusal, or say that the database or the lock service did not do its part.
+type Service struct {
+	Locks    locks.Locks
+	Store    *store.Store
+	LockType string
+	Hold     time.Duration // how long a reservation holds
+	Log      *zap.Logger
+
+	// paused is called between a lock and the write that relies on it: tests stop there.
+	paused func(what string)
+}
+
+// Reservation is a customer's hold on a ticket.
+type Reservation struct {
+	Ticket string
+	Left   time.Duration // how much longer it holds
+}
+
+// tries is how often a reservation begins anew when the lock service has begun anew meanwhile.
+const tries = 5
+
+// Reserve reserves a ticket for a customer. Who has it already is told so, and how much longer;
+// it does not hold longer for that.
+func (s *Service) Reserve(ctx context.Context, ticket, client string) (Reservation, error) {
+	if err := named(ticket, client); err != nil {
+		return Reservation{}, err
+	}
+	for try := 1; ; try++ {
+		again, r, err := s.reserve(ctx, ticket, client)
+		if !again || try == tries {
+			return r, err
+		}
+	}
+}
+
+func (s *Service) reserve(ctx context.Context, ticket, client string) (again bool, r Reservation, err error) {
+	t, err := s.ticket(ctx, ticket)
+	if err != nil {
+		return false, r, err
+	}
+	if t.BookedBy != "" {
+		return false, r, booked(t, client)
+	}
+	token, err := s.Locks.Take(ctx, ticket, s.Hold)
+	switch {
+	case errors.Is(err, locks.ErrTaken):
+		return s.taken(ctx, ticket, client)
+	case errors.Is(err, locks.ErrNoEpoch):
+		if err := s.beginAnew(ctx, 0); err != nil {
+			return false, r, err
+		}
+		return true, r, err
+	case err != nil:
+		return false, r, err
+	}
+	s.pause("reserve")
+	err = s.Store.Reserve(ctx, ticket, client, token, s.Hold)
+	if err == nil {
+		return false, Reservation{ticket, s.Hold}, nil
+	}
+	if errors.Is(err, store.ErrStale) {
+		again, err = s.stale(ctx, ticket, client, token)
+	}
+	s.free(ctx, ticket, token)
+	return again, r, err
+}
+
+// taken tells what to say when somebody holds a ticket's lock: perhaps it is this customer.
+func (s *Service) taken(ctx context.Context, ticket, client string) (again bool, r Reservation, err error) {
+	t, err := s.ticket(ctx, ticket)
+	if err != nil {
+		return false, r, err
+	}
+	if t.BookedBy != "" {
+		return false, r, booked(t, client)
+	}
+	if t.Client == client && t.Left > 0 {
+		if holds, err := s.holds(ctx, t); err != nil || holds {
+			return false, Reservation{ticket, t.Left}, err
+		}
+	}
+	return false, r, refuse(Reserved, "%s is reserved by somebody else; try again later, or take another", ticket)
+}
+
+// stale finds out why a reservation that had the lock changed nothing, and whether to begin
+// anew.
+func (s *Service) stale(ctx context.Context, ticket, client string, token locks.Token) (again bool, err error) {
+	now, err := s.selling(ctx)
+	if err != nil {
+		return false, err
+	}
+	if token.Epoch < now.Epoch { // drawn by somebody who did not tell the lock service yet
+		return begun(s.Locks.Raise(ctx, now.Epoch))
+	}
+	if token.Epoch > now.Epoch { // the database is another, or went back in time
+		return begun(s.beginAnew(ctx, token.Epoch))
+	}
+	t, err := s.ticket(ctx, ticket)
+	if err != nil {
+		return false, err
+	}
+	if t.BookedBy != "" {
+		return false, booked(t, client)
+	}
+	held, err := s.Locks.Holders(ctx, []string{ticket})
+	if err != nil {
+		return false, err
+	}
+	if held[ticket] == token && !t.Token.Less(token) {
+		// We have the lock, and yet its number is not the highest: the lock service went back
+		// in time, and counts again what it counted before.
+		return begun(s.beginAnew(ctx, now.Epoch))
+	}
+	return false, refuse(Lost, "the lock of %s was lost before the reservation was written; try again", ticket)
+}
+
+// begun says to begin anew, unless the new epoch failed. Its error is for who has no try left.
+func begun(err error) (again bool, _ error) {
+	if err != nil {
+		return false, err
+	}
+	return true, locks.ErrNoEpoch
+}
+
+// beginAnew has the lock service count under a new epoch, above one that was seen.
+func (s *Service) beginAnew(ctx context.Context, above int64) error {
+	now, err := s.selling(ctx)
+	if err != nil {
+		return err
+	}
+	if above == 0 {
+		above = now.Epoch
+	}
+	if now, err = s.Store.NewEpoch(ctx, s.LockType, above); err != nil {
+		return err
+	}
+	if now.LockType != s.LockType {
+		return s.other(now)
+	}
+	s.Log.Info("the lock service begins to count anew", zap.Int64("epoch", now.Epoch))
+	return s.Locks.Raise(ctx, now.Epoch)
+}
+
+// Book sells a ticket to the customer who has reserved it. Who has bought it already is told
+// so, and not charged again.
+func (s *Service) Book(ctx context.Context, ticket, client string) error {
+	if err := named(ticket, client); err != nil {
+		return err
+	}
+	t, err := s.reserved(ctx, ticket, client)
+	if err != nil {
+		return err
+	}
+	if t.BookedBy != "" {
+		return nil
+	}
+	s.pause("book")
+	err = s.Store.Book(ctx, ticket, t.Token)
+	if errors.Is(err, store.ErrStale) {
+		return s.whyNot(ctx, ticket, client)
+	}
+	if err != nil {
+		return err
+	}
+	s.free(ctx, ticket, t.Token)
+	return nil
+}
+
+// Cancel ends a customer's own reservation: the ticket is there for others.
+func (s *Service) Cancel(ctx context.Context, ticket, client string) error {
+	if err := named(ticket, client); err != nil {
+		return err
+	}
+	t, err := s.reserved(ctx, ticket, client)
+	if err != nil {
+		return err
+	}
+	if t.BookedBy != "" {
+		return refuse(Booked, "%s is sold to you already", ticket)
+	}
+	if err := s.Store.Cancel(ctx, ticket, t.Token); err != nil {
+		if errors.Is(err, store.ErrStale) {
+			return s.whyNot(ctx, ticket, client)
+		}
+		return err
+	}
+	s.free(ctx, ticket, t.Token)
+	return nil
+}
+
+// reserved gives a ticket that a customer has reserved, or has bought; else a Refusal.
+func (s *Service) reserved(ctx context.Context, ticket, client string) (store.Ticket, error) {
+	t, err := s.ticket(ctx, ticket)
+	switch {
+	case err != nil:
+		return t, err
+	case t.BookedBy == client:
+		return t, nil
+	case t.BookedBy != "":
+		return t, booked(t, client)
+	case t.Client != client:
+		return t, refuse(NotReserved, "%s is not reserved by you: reserve it first", ticket)
+	case t.Left <= 0:
+		return t, refuse(Expired, "your reservation of %s has expired: reserve it again", ticket)
+	}
+	holds, err := s.holds(ctx, t)
+	if err == nil && !holds {
+		err = refuse(Lost, "your reservation of %s was lost: its instance ended, or the lock service did; reserve it again", ticket)
+	}
+	return t, err
+}
+
+// whyNot tells why a write that named a reservation's token changed nothing.
+func (s *Service) whyNot(ctx context.Context, ticket, client string) error {
+	if _, err := s.selling(ctx); err != nil {
+		return err
+	}
+	t, err := s.ticket(ctx, ticket)
+	switch {
+	case err != nil:
+		return err
+	case t.BookedBy == client: // by another request of the customer's
+		return nil
+	case t.BookedBy != "":
+		return booked(t, client)
+	case t.Client == client && t.Left <= 0:
+		return refuse(Expired, "your reservation of %s has expired: reserve it again", ticket)
+	}
+	return refuse(Lost, "your reservation of %s does not hold any more: reserve it again", ticket)
+}
+
+// holds tells whether the lock of a ticket's newest reservation is still held.
+func (s *Service) holds(ctx context.Context, t store.Ticket) (bool, error) {
+	held, err := s.Locks.Holders(ctx, []string{t.ID})
+	return held[t.ID] == t.Token, err
+}
+
+// Available lists the tickets that are there for anybody.
+func (s *Service) Available(ctx context.Context) ([]string, error) {
+	unsold, err := s.Store.Unsold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	held, err := s.Locks.Holders(ctx, unsold)
+	if err != nil {
+		return nil, err
+	}
+	available := []string{}
+	for _, id := range unsold {
+		if _, taken := held[id]; !taken {
+			available = append(available, id)
+		}
+	}
+	return available, nil
+}
+
+// State is a ticket as a customer sees it.
+type State struct {
+	Ticket string
+	State  string        // available, reserved or booked
+	Left   time.Duration // how much longer it is reserved, when it is
+}
+
+// State tells how it stands with a ticket.
+func (s *Service) State(ctx context.Context, ticket string) (State, error) {
+	if err := named(ticket, "-"); err != nil {
+		return State{}, err
+	}
+	t, err := s.ticket(ctx, ticket)
+	if err != nil {
+		return State{}, err
+	}
+	if t.BookedBy != "" {
+		return State{Ticket: ticket, State: "booked"}, nil
+	}
+	held, err := s.Locks.Holders(ctx, []string{ticket})
+	if err != nil {
+		return State{}, err
+	}
+	if _, taken := held[ticket]; !taken {
+		return State{Ticket: ticket, State: "available"}, nil
+	}
+	return State{Ticket: ticket, State: "reserved", Left: max(t.Left, 0)}, nil
+}
+
+// Ready tells whether this instance can sell: database and lock service answer, and locks of
+// this kind sell.
+func (s *Service) Ready(ctx context.Context) error {
+	if _, err := s.selling(ctx); err != nil {
+		return err
+	}
+	return s.Locks.Check(ctx)
+}
+
+func (s *Service) selling(ctx context.Context) (store.Selling, error) {
+	now, err := s.Store.Selling(ctx)
+	if err == nil && now.LockType != s.LockType {
+		err = s.other(now)
+	}
+	return now, err
+}
+
+func (s *Service) other(now store.Selling) error {
+	return fmt.Errorf("%w: this instance has LOCK_TYPE=%s, and the database says that %s sells; end this instance, or run `tickets init` with LOCK_TYPE=%s", ErrOtherType, s.LockType, now.LockType, s.LockType)
+}
+
+func (s *Service) ticket(ctx context.Context, id string) (store.Ticket, error) {
+	t, err := s.Store.Ticket(ctx, id)
+	if errors.Is(err, store.ErrUnknown) {
+		err = refuse(Unknown, "there is no ticket %s; GET /available_tickets lists what there is", id)
+	}
+	return t, err
+}
+
+// free frees a lock that is not needed any more. If it can't, the lock goes by itself.
+func (s *Service) free(ctx context.Context, ticket string, t locks.Token) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := s.Locks.Free(ctx, ticket, t); err != nil {
+		s.Log.Warn("a lock was not freed, it goes by itself", zap.String("ticket", ticket), zap.Error(err))
+	}
+}
+
+func (s *Service) pause(what string) {
+	if s.paused != nil {
+		s.paused(what)
+	}
+}
+
+func booked(t store.Ticket, client string) error {
+	if t.BookedBy == client {
+		return refuse(Booked, "%s is sold to you already", t.ID)
+	}
+	return refuse(Booked, "%s is sold", t.ID)
+}
+
+// ticketName is what may name a ticket: it becomes a key, and a node.
+var ticketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func named(ticket, client string) error {
+	if !ticketName.MatchString(ticket) {
+		return refuse(BadName, "ticket_id %.80q is no ticket's name: 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first", ticket)
+	}
+	if n := utf8.RuneCountInString(client); n == 0 || n > 128 || !utf8.ValidString(client) {
+		return refuse(BadName, "client_id must have 1 to 128 characters")
+	}
+	for _, r := range client {
+		if !unicode.IsGraphic(r) {
+			return refuse(BadName, "client_id must have characters that can be printed")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+package locks
+
+import (
+	"context"
+	"errors"
+	"path"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/turnstile-fleet/turnstile/recipe/lock"
+	"github.com/turnstile-fleet/turnstile/session"
+)
+
+// The nodes. A ticket's lock is a node of its own, which stays when it is free.
+const (
+	root      = "/tickets"
+	seatsNode = root + "/seats"
+	epochNode = root + "/epoch"
+)
+
+// atOnce is how many tickets are looked at at a time.
+const atOnce = 16
+
+// redial is the pause after a session could not be had.
+const redial = 500 * time.Millisecond
+
+type zooKeeperLocks struct {
+	opts   session.Options
+	who    lock.Member
+	log    *zap.Logger
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when keep has ended
+
+	mu   sync.Mutex
+	sess *session.Session // nil while there is none
+}
+
+// OpenZooKeeper gives locks in ZooKeeper, by the ephemeral nodes of an instance: they go when
+// it ends, and at the latest timeout after it fell silent. It does not wait for a connection:
+// Check tells whether there is one. Close closes the session.
+func OpenZooKeeper(servers []string, timeout time.Duration, instance string, log *zap.Logger) Locks {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &zooKeeperLocks{
+		opts: session.Options{Servers: servers, Timeout: timeout, Log: log},
+		who:  lock.Member{Agent: instance, Since: time.Now().UTC()}, log: log,
+		cancel: cancel, ended: make(chan struct{}),
+	}
+	go l.keep(ctx)
+	return l
+}
+
+// keep dials a session whenever there is none, until Close.
+func (l *zooKeeperLocks) keep(ctx context.Context) {
+	defer close(l.ended)
+	for ctx.Err() == nil {
+		sess, err := session.Dial(ctx, l.opts)
+		if err != nil {
+			if ctx.Err() == nil {
+				l.log.Warn("no session with ZooKeeper, trying again", zap.Error(err))
+			}
+			select {
+			case <-time.After(redial):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		l.use(sess)
+		select {
+		case <-sess.Done():
+			l.log.Warn("the session with ZooKeeper is over, and all reservations made here", zap.Error(sess.Err()))
+		case <-ctx.Done():
+		}
+		l.use(nil)
+		sess.Close()
+	}
+}
+
+func (l *zooKeeperLocks) use(sess *session.Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sess = sess
+}
+
+func (l *zooKeeperLocks) session() (*session.Session, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sess == nil {
+		return nil, ErrUnavailable
+	}
+	return l.sess, nil
+}
+
+func (l *zooKeeperLocks) Take(ctx context.Context, ticket string, hold time.Duration) (Token, error) {
+	sess, err := l.session()
+	if err != nil {
+		return Token{}, err
+	}
+	seat := &lock.Lock{Sess: sess, Dir: seat(ticket), Who: l.who, Log: l.log}
+	held, err := seat.TryExclusive(ctx)
+	if errors.Is(err, lock.ErrBusy) {
+		return Token{}, ErrTaken
+	}
+	if err != nil {
+		return Token{}, silent(err)
+	}
+	// In the session that took the lock, and after it: an epoch of another life of ZooKeeper
+	// would give the token a false place.
+	epoch, err := epoch(ctx, sess)
+	if err != nil {
+		held.Close()
+		return Token{}, err
+	}
+	expiry := time.AfterFunc(hold, held.Close)
+	context.AfterFunc(held.Context(), func() { expiry.Stop() }) // ends with the hold
+	return Token{epoch, int64(held.Token())}, nil
+}
+
+func (l *zooKeeperLocks) Free(ctx context.Context, ticket string, t Token) error {
+	sess, err := l.session()
+	if err != nil {
+		return err
+	}
+	state, err := lock.Look(ctx, sess, seat(ticket))
+	if err != nil {
+		return silent(err)
+	}
+	for _, h := range state.Holders {
+		if int64(h.Token) == t.Number { // no other node ever has its name
+			return silent(lock.Evict(ctx, sess, seat(ticket), h.Place))
+		}
+	}
+	return nil
+}
+
+func (l *zooKeeperLocks) Holders(ctx context.Context, tickets []string) (map[string]Token, error) {
+	sess, err := l.session()
+	if err != nil {
+		return nil, err
+	}
+	// The server of this session may lag behind that of the instance that took a lock.
+	if err := sess.Sync(ctx, "/"); err != nil {
+		return nil, silent(err)
+	}
+	epoch, err := epoch(ctx, sess)
+	if errors.Is(err, ErrNoEpoch) {
+		epoch, err = 0, nil // nobody can have taken a lock that counts
+	}
+	if err != nil {
+		return nil, err
+	}
+	held := map[string]Token{}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for _, ticket := range tickets {
+		group.Go(func() error {
+			state, err := lock.Look(ctx, sess, seat(ticket))
+			if err != nil {
+				return silent(err)
+			}
+			if len(state.Holders) > 0 {
+				mu.Lock()
+				defer mu.Unlock()
+				held[ticket] = Token{epoch, int64(state.Holders[0].Token)}
+			}
+			return nil
+		})
+	}
+	return held, group.Wait()
+}
+
+func (l *zooKeeperLocks) Raise(ctx context.Context, to int64) error {
+	sess, err := l.session()
+	if err != nil {
+		return err
+	}
+	for {
+		node, err := sess.Get(ctx, epochNode)
+		if errors.Is(err, zk.ErrNoNode) {
+			err = makeEpoch(ctx, sess, to)
+			if errors.Is(err, zk.ErrNodeExists) {
+				continue
+			}
+			return silent(err)
+		}
+		if err != nil {
+			return silent(err)
+		}
+		have, err := strconv.ParseInt(string(node.Data), 10, 64)
+		if err == nil && have >= to {
+			return nil
+		}
+		_, err = sess.Set(ctx, epochNode, []byte(strconv.FormatInt(to, 10)), node.Stat.Version)
+		if errors.Is(err, zk.ErrBadVersion) || errors.Is(err, zk.ErrNoNode) {
+			continue
+		}
+		return silent(err)
+	}
+}
+
+// makeEpoch makes the epoch's node, and the one above it.
+func makeEpoch(ctx context.Context, sess *session.Session, epoch int64) error {
+	if _, err := sess.Create(ctx, root, nil, 0); err != nil && !errors.Is(err, zk.ErrNodeExists) {
+		return err
+	}
+	_, err := sess.Create(ctx, epochNode, []byte(strconv.FormatInt(epoch, 10)), 0)
+	return err
+}
+
+func epoch(ctx context.Context, sess *session.Session) (int64, error) {
+	node, err := sess.Get(ctx, epochNode)
+	if errors.Is(err, zk.ErrNoNode) {
+		return 0, ErrNoEpoch
+	}
+	if err != nil {
+		return 0, silent(err)
+	}
+	n, err := strconv.ParseInt(string(node.Data), 10, 64)
+	if err != nil {
+		return 0, ErrNoEpoch // somebody else wrote there: Raise mends it
+	}
+	return n, nil
+}
+
+func (l *zooKeeperLocks) Check(ctx context.Context) error {
+	sess, err := l.session()
+	if err != nil {
+		return err
+	}
+	return silent(sess.Sync(ctx, "/"))
+}
+
+func (l *zooKeeperLocks) Close() {
+	l.cancel()
+	<-l.ended
+}
+
+// seat is a ticket's node. A ticket's name is never a path: see package booking.
+func seat(ticket string) string { return path.Join(seatsNode, ticket) }

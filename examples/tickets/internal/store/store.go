@@ -1,0 +1,274 @@
+// Package store is the database, which decides: it holds the tickets, the newest reservation of
+// each, and the sales. Each write names the token of a reservation's lock, and one with an
+// older token changes nothing. So a process that was paused for longer than its lock lasts
+// cannot sell what somebody else has.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	_ "modernc.org/sqlite" // the driver sqlite
+
+	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/locks"
+)
+
+var (
+	// ErrUnknown says that there is no such ticket.
+	ErrUnknown = errors.New("there is no such ticket")
+	// ErrStale says that a write changed nothing: its token is not the newest, the ticket is
+	// sold, the reservation has expired, or another epoch has begun.
+	ErrStale = errors.New("the reservation does not hold any more")
+	// ErrNotReady says that the database has no tickets' tables: `tickets init` makes them.
+	ErrNotReady = errors.New("the database is not set up")
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Store is the database. All methods may be called from several goroutines at once.
+type Store struct {
+	db      *sql.DB
+	dialect goose.Dialect
+	now     string // the database's clock, in seconds
+}
+
+// Open opens sqlite:PATH or postgres://user:password@host:port/database. It does not connect.
+func Open(url string) (*Store, error) {
+	if path, ok := strings.CutPrefix(url, "sqlite:"); ok && path != "" {
+		// Instances on one machine share the file: each write waits for the others'.
+		db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)")
+		if err != nil {
+			return nil, err
+		}
+		return &Store{db: db, dialect: goose.DialectSQLite3, now: "unixepoch('subsec')"}, nil
+	}
+	if strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://") {
+		db, err := sql.Open("pgx", url)
+		if err != nil {
+			return nil, err
+		}
+		db.SetMaxOpenConns(20) // PostgreSQL takes 100 from all instances
+		db.SetMaxIdleConns(20)
+		return &Store{db: db, dialect: goose.DialectPostgres, now: "extract(epoch from clock_timestamp())::double precision"}, nil
+	}
+	return nil, fmt.Errorf("%q is neither sqlite:PATH nor postgres://user:password@host:port/database", url)
+}
+
+// Close closes all connections.
+func (s *Store) Close() error { return s.db.Close() }
+
+// query writes the database's clock and its way of numbering into a statement.
+func (s *Store) query(text string) string {
+	text = strings.ReplaceAll(text, "{now}", s.now)
+	if s.dialect == goose.DialectPostgres {
+		text = strings.ReplaceAll(text, "?", "$")
+	}
+	return text
+}
+
+// Init makes what is missing of the tables and of the tickets. From then on locks of one kind
+// sell, and of no other. It may be run again, and by several at once.
+func (s *Store) Init(ctx context.Context, lockType string, tickets []string) error {
+	if err := s.migrate(ctx); err != nil {
+		return fmt.Errorf("make the tables: %w", err)
+	}
+	return s.within(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, s.query(`INSERT INTO service (one, lock_type, epoch) VALUES (1, ?1, 1) ON CONFLICT DO NOTHING`), lockType)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, s.query(`UPDATE service SET lock_type = ?1, epoch = epoch + 1 WHERE lock_type <> ?1`), lockType)
+		}
+		for _, ticket := range tickets {
+			if err == nil {
+				_, err = tx.ExecContext(ctx, s.query(`INSERT INTO tickets (id) VALUES (?1) ON CONFLICT DO NOTHING`), ticket)
+			}
+		}
+		return err
+	})
+}
+
+func (s *Store) migrate(ctx context.Context) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	var opts []goose.ProviderOption
+	if s.dialect == goose.DialectPostgres { // several `init` may come at once
+		locker, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return err
+		}
+		opts = append(opts, goose.WithSessionLocker(locker))
+	}
+	provider, err := goose.NewProvider(s.dialect, s.db, files, opts...)
+	if err != nil {
+		return err
+	}
+	_, err = provider.Up(ctx)
+	return err
+}
+
+func (s *Store) within(ctx context.Context, do func(*sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // nothing, after a commit
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// Selling is which kind of lock sells, and the epoch of its service.
+type Selling struct {
+	LockType string
+	Epoch    int64
+}
+
+// Selling reads it. ErrNotReady says that Init was not run.
+func (s *Store) Selling(ctx context.Context) (now Selling, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT lock_type, epoch FROM service`).Scan(&now.LockType, &now.Epoch)
+	if errors.Is(err, sql.ErrNoRows) || isMissing(err) {
+		err = fmt.Errorf("%w: %w; run `tickets init`", ErrNotReady, err)
+	}
+	return now, err
+}
+
+// isMissing tells the error of a table that is not there.
+func isMissing(err error) bool {
+	var postgres *pgconn.PgError
+	return errors.As(err, &postgres) && postgres.Code == "42P01" || err != nil && strings.Contains(err.Error(), "no such table")
+}
+
+// NewEpoch draws an epoch above one that was seen, for one kind of lock. Of several who saw
+// the same one draws; the others find what he drew. It tells which kind sells, and the epoch.
+func (s *Store) NewEpoch(ctx context.Context, lockType string, above int64) (Selling, error) {
+	_, err := s.db.ExecContext(ctx, s.query(`UPDATE service SET epoch = ?1 + 1 WHERE epoch <= ?1 AND lock_type = ?2`), above, lockType)
+	if err != nil {
+		return Selling{}, err
+	}
+	return s.Selling(ctx)
+}
+
+// Ticket is a ticket and its newest reservation, which may have expired or be lost.
+type Ticket struct {
+	ID       string
+	Token    locks.Token
+	Client   string        // who reserved it; empty when nobody did
+	Left     time.Duration // how much longer that holds; not above zero when it has expired
+	BookedBy string        // empty when it is not sold
+}
+
+const ticketColumns = `id, epoch, token, client, reserved_until - {now}, coalesce(booked_by, '')`
+
+func scanTicket(row interface{ Scan(...any) error }) (t Ticket, err error) {
+	var left float64
+	err = row.Scan(&t.ID, &t.Token.Epoch, &t.Token.Number, &t.Client, &left, &t.BookedBy)
+	t.Left = time.Duration(max(left, -1) * float64(time.Second))
+	return t, err
+}
+
+// Ticket reads a ticket; ErrUnknown when there is none.
+func (s *Store) Ticket(ctx context.Context, id string) (Ticket, error) {
+	t, err := scanTicket(s.db.QueryRowContext(ctx, s.query(`SELECT `+ticketColumns+` FROM tickets WHERE id = ?1`), id))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrUnknown
+	}
+	return t, err
+}
+
+// Unsold lists the tickets that are not sold, by name.
+func (s *Store) Unsold(ctx context.Context) (ids []string, err error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT id FROM tickets WHERE booked_by IS NULL ORDER BY length(id), id`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+// Reserve writes a reservation, and tells how long it holds. ErrStale says that it changed
+// nothing.
+func (s *Store) Reserve(ctx context.Context, id, client string, t locks.Token, hold time.Duration) error {
+	return s.changeOne(ctx, s.db, `
+UPDATE tickets SET epoch = ?1, token = ?2, client = ?3, reserved_until = {now} + ?4
+WHERE id = ?5 AND booked_by IS NULL AND (epoch < ?1 OR epoch = ?1 AND token < ?2)
+  AND ?1 = (SELECT epoch FROM service)`, t.Epoch, t.Number, client, hold.Seconds(), id)
+}
+
+// Cancel ends a reservation. ErrStale says that it changed nothing.
+func (s *Store) Cancel(ctx context.Context, id string, t locks.Token) error {
+	return s.changeOne(ctx, s.db, `
+UPDATE tickets SET client = '', reserved_until = 0
+WHERE id = ?1 AND booked_by IS NULL AND epoch = ?2 AND token = ?3
+  AND ?2 = (SELECT epoch FROM service)`, id, t.Epoch, t.Number)
+}
+
+// Book sells a ticket to whoever reserved it with that token, and charges him. ErrStale says
+// that it changed nothing.
+func (s *Store) Book(ctx context.Context, id string, t locks.Token) error {
+	return s.within(ctx, func(tx *sql.Tx) error {
+		err := s.changeOne(ctx, tx, `
+UPDATE tickets SET booked_by = client
+WHERE id = ?1 AND booked_by IS NULL AND epoch = ?2 AND token = ?3 AND reserved_until > {now}
+  AND ?2 = (SELECT epoch FROM service)`, id, t.Epoch, t.Number)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, s.query(`
+INSERT INTO sales (ticket, client, epoch, token, at)
+SELECT id, booked_by, epoch, token, {now} FROM tickets WHERE id = ?1`), id)
+		}
+		return err
+	})
+}
+
+func (s *Store) changeOne(ctx context.Context, on interface {
+	ExecContext(context.Context, string, ...any) (sql.Result, error)
+}, text string, args ...any) error {
+	result, err := on.ExecContext(ctx, s.query(text), args...)
+	if err != nil {
+		return err
+	}
+	n, err := result.RowsAffected()
+	if err == nil && n == 0 {
+		err = ErrStale
+	}
+	return err
+}
+
+// Sale is a ticket that was sold, and to whom.
+type Sale struct{ Ticket, Client string }
+
+// Sales lists all sales.
+func (s *Store) Sales(ctx context.Context) (sales []Sale, err error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT ticket, client FROM sales`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var sale Sale
+		if err := rows.Scan(&sale.Ticket, &sale.Client); err != nil {
+			return nil, err
+		}
+		sales = append(sales, sale)
+	}
+	return sales, rows.Err()
+}

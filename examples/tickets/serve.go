@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/api"
+	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/booking"
+)
+
+// lastWords is how long requests that are under way have when the instance is told to stop.
+const lastWords = 3 * time.Second
+
+func serveCommand() *cobra.Command {
+	var s settings
+	var listen string
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve HTTP: one instance of any number",
+		Long: `Serve HTTP: one instance of any number, all on one database and one lock service.
+
+Each flag is an environment variable too: --lock-type is LOCK_TYPE, and so on.
+SIGTERM ends it when its requests are answered, within 3 seconds.`,
+		Example: `  tickets serve
+  LOCK_TYPE=ephemeral_node ZOOKEEPER_SERVERS=zk1:2181,zk2:2181 tickets serve
+  curl localhost:6005/reserve_ticket -d '{"ticket_id":"ticket-1","client_id":"alice"}' -H 'Content-Type: application/json'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			if check {
+				return s.tryOpen(cmd.OutOrStdout())
+			}
+			return serve(cmd.Context(), s, listen)
+		},
+	}
+	host, _ := os.Hostname() // it is for people: an empty one will do
+	flags := cmd.Flags()
+	flags.StringVar(&listen, "listen", ":6005", "address to serve at")
+	flags.StringVar(&s.Instance, "instance", host, "name of this instance, in logs and in ZooKeeper")
+	flags.BoolVar(&check, "check", false, "check the settings and connect to nothing")
+	s.lockType(flags)
+	s.reserveFor(flags)
+	s.database(flags)
+	s.services(flags)
+	return cmd
+}
+
+// tryOpen checks the addresses, and connects to nothing.
+func (s *settings) tryOpen(out interface{ Write([]byte) (int, error) }) error {
+	db, err := s.openStore()
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if s.LockType == "" {
+		return nil
+	}
+	if s.Redis != "" {
+		l, err := (&settings{LockType: "distributed_lock", Redis: s.Redis}).openLocks(zap.NewNop())
+		if err != nil {
+			return err
+		}
+		l.Close()
+	}
+	fmt.Fprintln(out, "the settings are fine")
+	return nil
+}
+
+func serve(ctx context.Context, s settings, listen string) error {
+	log, err := zap.NewProduction()
+	if err != nil {
+		return err
+	}
+	log = log.With(zap.String("instance", s.Instance))
+	db, err := s.openStore()
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	held, err := s.openLocks(log)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	listener, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w; is another instance there? --listen (LISTEN) chooses another port", err)
+	}
+	service := &booking.Service{Locks: held, Store: db, LockType: s.LockType, Hold: s.ReserveFor, Log: log}
+	server := &http.Server{
+		Handler:           api.New(service, log),
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		MaxHeaderBytes: 16 << 10, ErrorLog: zap.NewStdLog(log),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }() // ends with Shutdown or Close
+	log.Info("serving", zap.Stringer("at", listener.Addr()), zap.String("lock_type", s.LockType), zap.Duration("reserve_for", s.ReserveFor))
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		log.Warn("requests are cut off", zap.Error(err))
+		server.Close()
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
