@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -285,7 +286,7 @@ func TestWaitFor_aWaitThatWasCutShortSaysNothingOfItsOwner(t *testing.T) {
 			s, turn := waiting(t)
 			s.vain.add(mostPatience - left)
 			began := time.Now()
-			if wrote, err := s.waitFor(t.Context(), turn, turn.Offset); wrote || err != nil {
+			if wrote, err := s.waitFor(t.Context(), turn); wrote || err != nil {
 				t.Fatal(wrote, err)
 			}
 			if waited := time.Since(began); waited != left || s.vain.left() > 0 {
@@ -318,46 +319,65 @@ func TestWriteFor_whatTheFileShowsIsNotWrittenForItsOwner(t *testing.T) {
 
 // Where a hundred agents wait behind one that is late, each of them would else read all that
 // is missing, which makes all of them late.
-func TestFill_whoWaitsBehindALateScribeReadsOneTurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, turn := waiting(t)
-		clear(s.waits)
-		w := s.session.(*working)
-		w.nodes = map[string][]byte{}
-		var late []frame.Turn
-		head := frame.Head{Incarnation: turn.Incarnation, Turn: turn.Number, Offset: turn.End(), Sum: turn.Sum()}
-		s.head = head
-		for range 10 {
-			late = append(late, turn)
-			w.nodes[s.Root.Turn(turn.Incarnation, turn.Number)] = turn.Encode()
-			turn = head.Next(frame.Header{Agent: "other", Token: turn.Header.Token + 1, At: time.Unix(2, 0)}, uuid.Nil, [][]byte{[]byte("a record")})
-			head = head.After(turn.Header, len(turn.Bytes))
-		}
-		others, err := os.OpenFile(s.File.Path, os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer others.Close()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			time.Sleep(30 * time.Millisecond)
-			for _, l := range late {
-				if _, err := others.WriteAt(l.Bytes, l.Offset); err != nil {
-					t.Error(err)
-				}
-				time.Sleep(time.Millisecond)
+func TestFill_whoWaitsBehindALateScribeReadsFewTurns(t *testing.T) {
+	for late, most := range map[time.Duration]int{30 * time.Millisecond: 1, 100 * time.Millisecond: 5, 300 * time.Millisecond: 15} {
+		synctest.Test(t, func(t *testing.T) {
+			s, turn := waiting(t)
+			clear(s.waits)
+			w := s.session.(*working)
+			w.nodes = map[string][]byte{}
+			head := frame.Head{Incarnation: turn.Incarnation, Turn: turn.Number, Offset: turn.End(), Sum: turn.Sum()}
+			s.head = head
+			var missing []frame.Turn
+			for n := range 20 { // an agent each
+				missing = append(missing, turn)
+				w.nodes[s.Root.Turn(turn.Incarnation, turn.Number)] = turn.Encode()
+				w.nodes[path.Join(s.Root.Agents(), turn.Header.Agent)] = encode(member{Run: turn.Run.String()})
+				header := frame.Header{Agent: fmt.Sprintf("agent-%d", n), Token: turn.Header.Token + 1, At: time.Unix(2, 0)}
+				turn = head.Next(header, uuid.New(), [][]byte{[]byte("a record")})
+				head = head.After(turn.Header, len(turn.Bytes))
 			}
-		}()
-		if err := s.fill(t.Context(), turn); err != nil {
-			t.Fatal(err)
-		}
-		<-done
-		if end, err := s.File.End(); end != turn.Offset || err != nil || len(s.unsynced) > 0 {
-			t.Errorf("the file has %d bytes, want %d: %v; it wrote %d turns", end, turn.Offset, err, len(s.unsynced))
-		}
-		if len(w.read) != 1 {
-			t.Errorf("it read %d turns, want the one before its own", len(w.read))
-		}
-	})
+			others, err := os.OpenFile(s.File.Path, os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer others.Close()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				time.Sleep(late)
+				for _, m := range missing {
+					if _, err := others.WriteAt(m.Bytes, m.Offset); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(time.Millisecond)
+				}
+			}()
+			if err := s.fill(t.Context(), turn); err != nil {
+				t.Fatal(err)
+			}
+			<-done
+			if end, err := s.File.End(); end != turn.Offset || err != nil || len(s.unsynced) > 0 {
+				t.Errorf("the file has %d bytes, want %d: %v; it wrote %d turns", end, turn.Offset, err, len(s.unsynced))
+			}
+			read := 0
+			for _, node := range w.read {
+				if path.Dir(node) != s.Root.Agents() {
+					read++
+				}
+			}
+			if read > most || s.vain.left() < mostPatience {
+				t.Errorf("behind one that is %v late it read %d turns, want %d; it may wait %v more", late, read, most, s.vain.left())
+			}
+		})
+	}
+}
+
+// A file that was cut meanwhile is not written beyond its end.
+func TestWriteFor_neverLeavesAGap(t *testing.T) {
+	s, turn := waiting(t)
+	turn.Offset++
+	if err := s.writeFor(turn); err != nil || len(s.unsynced) > 0 {
+		t.Errorf("%v; it wrote %d turns", err, len(s.unsynced))
+	}
 }

@@ -28,8 +28,8 @@ const (
 	impatience    = 5 * time.Second // for how long one is not waited for who did not write
 )
 
-// vain is how long was waited for owners who did not write, of late: a host that hangs may
-// have many agents, and all of them together hold up others for mostPatience.
+// vain is how long was waited for owners who could have written and did not, of late: a host
+// that hangs may have many agents, and all of them together hold up others for mostPatience.
 type vain struct {
 	waited time.Duration
 	until  time.Time // when it is forgotten; zero when nothing was waited for
@@ -89,7 +89,7 @@ func (s *scribe) fill(ctx context.Context, t frame.Turn) error {
 			err = rest(ctx, pause)
 			pause = min(2*pause, 16*firstLook)
 		} else {
-			err = s.close(ctx, t)
+			err = s.close(ctx, t, since)
 		}
 		if err != nil {
 			return err
@@ -125,25 +125,33 @@ func stall(distance int64) time.Duration {
 }
 
 // close writes what is missing before a turn, unless the file grows meanwhile: then others
-// are at it. It goes back turn by turn, and waits at each: if its owner is well, the owner
-// goes back from there. So behind a scribe that is late, one reads far, and not each that
-// waits.
-func (s *scribe) close(ctx context.Context, t frame.Turn) error {
+// are at it, and fill looks on. It goes back turn by turn, and waits at each for a moment, so
+// that of many who wait behind one that is late only the nearest read as far as its turn. When
+// the file has stood still for mostPatience, nobody in between is waited for.
+func (s *scribe) close(ctx context.Context, t frame.Turn, still time.Time) error {
+	end, err := s.measure()
 	var missing []frame.Turn
 	waited := map[uuid.UUID]bool{} // for whom, though others come before it
 	for before := t; ; before = missing[len(missing)-1] {
-		m, end, err := s.before(ctx, before)
+		var m *frame.Turn
+		if err == nil {
+			m, err = s.before(ctx, before, end)
+		}
 		if err != nil {
 			return err
 		}
 		if m == nil {
 			break
 		}
-		if next := m.Offset <= end; next || !waited[m.Run] {
-			if grown, err := s.waitFor(ctx, *m, end); err != nil || grown {
-				return err
-			}
+		var grown bool
+		if m.Offset <= end {
+			grown, err = s.waitFor(ctx, *m)
+		} else if !waited[m.Run] && time.Since(still) < mostPatience {
+			grown, err = s.passBy(ctx, *m, end)
 			waited[m.Run] = true
+		}
+		if err != nil || grown {
+			return err
 		}
 		missing = append(missing, *m)
 	}
@@ -155,10 +163,11 @@ func (s *scribe) close(ctx context.Context, t frame.Turn) error {
 	return nil
 }
 
-// writeFor writes a turn of somebody else, unless the file has it by now.
+// writeFor writes a turn of somebody else, unless the file has it by now, or not what comes
+// before it any more.
 func (s *scribe) writeFor(t frame.Turn) error {
 	end, err := s.measure()
-	if err != nil || end >= t.End() {
+	if err != nil || end >= t.End() || end < t.Offset {
 		return err
 	}
 	if err := s.put(t); err != nil {
@@ -168,17 +177,41 @@ func (s *scribe) writeFor(t frame.Turn) error {
 	return nil
 }
 
-// waitFor waits for the file to grow beyond end, by a turn's owner: not at all when it is
-// not at work, or did not write lately; else for as long as proves worth it.
-func (s *scribe) waitFor(ctx context.Context, t frame.Turn, end int64) (grown bool, err error) {
+// passBy waits a moment for the file to grow beyond end. Before this turn another is missing,
+// for which its owner waits too. Nothing is learnt of it.
+func (s *scribe) passBy(ctx context.Context, t frame.Turn, end int64) (grown bool, err error) {
+	p, known := s.waits[t.Run.String()]
+	if s.isOurs(t.Run) || known && p.most == 0 && time.Now().Before(p.until) {
+		return false, nil
+	}
+	if works, err := s.works(ctx, t); err != nil || !works {
+		return false, err
+	}
+	return s.growth(ctx, end, firstPatience)
+}
+
+// growth waits for the file to grow beyond end.
+func (s *scribe) growth(ctx context.Context, end int64, most time.Duration) (grown bool, err error) {
+	began, pause := time.Now(), 5*time.Millisecond
+	for left := most; left > 0; left, pause = most-time.Since(began), 2*pause {
+		if err := rest(ctx, min(pause, left)); err != nil {
+			return false, err
+		}
+		if now, err := s.measure(); err != nil || now > end {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// waitFor waits for the owner of the turn that the file lacks next: not at all when it is not
+// at work, did not write lately, or too long was waited in vain; else for as long as proves
+// worth it.
+func (s *scribe) waitFor(ctx context.Context, t frame.Turn) (grown bool, err error) {
 	owner := t.Run.String()
 	p, known := s.waits[owner]
 	if !known || p.most == 0 && time.Now().After(p.until) {
 		p.most = firstPatience
-	}
-	next := t.Offset <= end // else it waits too
-	if !next {
-		p.most = min(p.most, firstPatience)
 	}
 	most := min(p.most, s.vain.left())
 	if s.isOurs(t.Run) || most <= 0 {
@@ -187,48 +220,40 @@ func (s *scribe) waitFor(ctx context.Context, t frame.Turn, end int64) (grown bo
 	if works, err := s.works(ctx, t); err != nil || !works {
 		return false, err
 	}
-	began, pause := time.Now(), 5*time.Millisecond
-	for left := most; left > 0; left, pause = most-time.Since(began), 2*pause {
-		if err := rest(ctx, min(pause, left)); err != nil {
-			return false, err
+	began := time.Now()
+	if grown, err = s.growth(ctx, t.Offset, most); err != nil {
+		return false, err
+	}
+	waited := time.Since(began)
+	if grown {
+		if waited > lately {
+			s.vain.add(waited)
 		}
-		now, err := s.measure()
-		if err != nil {
-			return false, err
-		}
-		if now > end {
-			if waited := time.Since(began); waited > lately {
-				s.vain.add(waited)
-			}
-			if next {
-				s.waits[owner] = patience{most: min(2*p.most, mostPatience)}
-			}
-			return true, nil
-		}
+		s.waits[owner] = patience{most: min(2*p.most, mostPatience)}
+		return true, nil
 	}
 	if len(s.waits) > 1000 { // agents come and go
 		clear(s.waits)
 	}
-	s.vain.add(time.Since(began))
-	if next && most == p.most { // else it had less time than it is known to need
+	s.vain.add(waited)
+	if most == p.most { // else it had less time than it is known to need
 		s.waits[owner] = patience{until: time.Now().Add(impatience)}
 	}
 	return false, nil
 }
 
-// before reads the turn before another, nil when the file has it, and where the file ends.
-// No node for it means: somebody has written it, so look at the file again. Only if a look
-// begun after that answer is still short was data lost, or is this another volume.
-func (s *scribe) before(ctx context.Context, t frame.Turn) (*frame.Turn, int64, error) {
-	return s.ending(ctx, filelock.TurnName{Incarnation: t.Incarnation, Number: t.Number - 1}, t.Offset, t.Prev)
+// before reads the turn before another, nil when the file has it: it ended at end. No node
+// for it means: somebody has written it, so look at the file again. Only if a look begun after
+// that answer is still short was data lost, or is this another volume.
+func (s *scribe) before(ctx context.Context, t frame.Turn, end int64) (*frame.Turn, error) {
+	return s.ending(ctx, filelock.TurnName{Incarnation: t.Incarnation, Number: t.Number - 1}, t.Offset, t.Prev, end)
 }
 
-// ending is as before: for the turn that ends at an offset, with the chain at sum, which
+// ending is as before, for the turn that ends at an offset, with the chain at sum, which
 // vouches for it, as it vouches for the one before it.
-func (s *scribe) ending(ctx context.Context, n filelock.TurnName, to int64, sum frame.Sum) (*frame.Turn, int64, error) {
-	end, err := s.measure()
-	if err != nil || end >= to {
-		return nil, end, err
+func (s *scribe) ending(ctx context.Context, n filelock.TurnName, to int64, sum frame.Sum, end int64) (*frame.Turn, error) {
+	if end >= to {
+		return nil, nil
 	}
 	t, err := filelock.ReadTurn(ctx, s.sess(), s.Root, n)
 	switch {
@@ -236,21 +261,25 @@ func (s *scribe) ending(ctx context.Context, n filelock.TurnName, to int64, sum 
 		if end, err = s.measure(); err == nil && end < to {
 			err = s.lost(end, to, n.Number)
 		}
-		return nil, end, err
+		return nil, err
 	case err != nil:
-		return nil, end, s.believe(err)
+		return nil, s.believe(err)
 	case t.End() != to || t.Sum() != sum:
-		return nil, end, s.believe(&filelock.TurnError{Node: s.Root.Turn(n.Incarnation, n.Number), Err: errors.New("it does not lead to what was committed after it")})
+		return nil, s.believe(&filelock.TurnError{Node: s.Root.Turn(n.Incarnation, n.Number), Err: errors.New("it does not lead to what was committed after it")})
 	}
-	return &t, end, nil
+	return &t, nil
 }
 
 // lacking reads the committed turns that the file lacks, up to head, in the file's order.
 func (s *scribe) lacking(ctx context.Context, head frame.Head) (turns []frame.Turn, err error) {
-	t, _, err := s.ending(ctx, filelock.TurnName{Incarnation: head.Incarnation, Number: head.Turn}, head.Offset, head.Sum)
+	end, err := s.measure()
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.ending(ctx, filelock.TurnName{Incarnation: head.Incarnation, Number: head.Turn}, head.Offset, head.Sum, end)
 	for err == nil && t != nil {
 		turns = append(turns, *t)
-		t, _, err = s.before(ctx, *t)
+		t, err = s.before(ctx, *t, end)
 	}
 	slices.Reverse(turns)
 	return turns, err
