@@ -180,7 +180,7 @@ func (s *Service) beginAnew(ctx context.Context, above int64) error {
 		return err
 	}
 	if now.LockType != s.LockType {
-		return s.other(now)
+		return s.other(now.LockType)
 	}
 	s.Log.Info("the lock service begins to count anew", zap.Int64("epoch", now.Epoch))
 	return s.Locks.Raise(ctx, now.Epoch)
@@ -257,9 +257,6 @@ func (s *Service) reserved(ctx context.Context, ticket, client string) (store.Ti
 
 // whyNot tells why a write that named a reservation's token changed nothing.
 func (s *Service) whyNot(ctx context.Context, ticket, client string) error {
-	if _, err := s.selling(ctx); err != nil {
-		return err
-	}
 	t, err := s.ticket(ctx, ticket)
 	switch {
 	case err != nil:
@@ -282,6 +279,9 @@ func (s *Service) holds(ctx context.Context, t store.Ticket) (bool, error) {
 
 // Available lists the tickets that are there for anybody.
 func (s *Service) Available(ctx context.Context) ([]string, error) {
+	if _, err := s.selling(ctx); err != nil {
+		return nil, err
+	}
 	unsold, err := s.Store.Unsold(ctx)
 	if err != nil {
 		return nil, err
@@ -340,19 +340,22 @@ func (s *Service) Ready(ctx context.Context) error {
 func (s *Service) selling(ctx context.Context) (store.Selling, error) {
 	now, err := s.Store.Selling(ctx)
 	if err == nil && now.LockType != s.LockType {
-		err = s.other(now)
+		err = s.other(now.LockType)
 	}
 	return now, err
 }
 
-func (s *Service) other(now store.Selling) error {
-	return fmt.Errorf("%w: this instance has LOCK_TYPE=%s, and the database says that %s sells; end this instance, or run `tickets init` with LOCK_TYPE=%s", ErrOtherType, s.LockType, now.LockType, s.LockType)
+func (s *Service) other(sells string) error {
+	return fmt.Errorf("%w: this instance has LOCK_TYPE=%s, and the database says that %s sells; end this instance, or run `tickets init` with LOCK_TYPE=%s", ErrOtherType, s.LockType, sells, s.LockType)
 }
 
 func (s *Service) ticket(ctx context.Context, id string) (store.Ticket, error) {
 	t, err := s.Store.Ticket(ctx, id)
 	if errors.Is(err, store.ErrUnknown) {
-		err = refuse(Unknown, "there is no ticket %s; GET /available_tickets lists what there is", id)
+		return t, refuse(Unknown, "there is no ticket %s; GET /available_tickets lists what there is", id)
+	}
+	if err == nil && t.LockType != s.LockType {
+		err = s.other(t.LockType)
 	}
 	return t, err
 }

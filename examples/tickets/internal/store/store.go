@@ -140,7 +140,7 @@ type Selling struct {
 func (s *Store) Selling(ctx context.Context) (now Selling, err error) {
 	err = s.db.QueryRowContext(ctx, `SELECT lock_type, epoch FROM service`).Scan(&now.LockType, &now.Epoch)
 	if errors.Is(err, sql.ErrNoRows) || isMissing(err) {
-		err = fmt.Errorf("%w: %w; run `tickets init`", ErrNotReady, err)
+		err = notReady(err)
 	}
 	return now, err
 }
@@ -150,6 +150,8 @@ func isMissing(err error) bool {
 	var postgres *pgconn.PgError
 	return errors.As(err, &postgres) && postgres.Code == "42P01" || err != nil && strings.Contains(err.Error(), "no such table")
 }
+
+func notReady(err error) error { return fmt.Errorf("%w: %w; run `tickets init`", ErrNotReady, err) }
 
 // NewEpoch draws an epoch above one that was seen, for one kind of lock. Of several who saw
 // the same one draws; the others find what he drew. It tells which kind sells, and the epoch.
@@ -168,23 +170,23 @@ type Ticket struct {
 	Client   string        // who reserved it; empty when nobody did
 	Left     time.Duration // how much longer that holds; not above zero when it has expired
 	BookedBy string        // empty when it is not sold
-}
-
-const ticketColumns = `id, epoch, token, client, reserved_until - {now}, coalesce(booked_by, '')`
-
-func scanTicket(row interface{ Scan(...any) error }) (t Ticket, err error) {
-	var left float64
-	err = row.Scan(&t.ID, &t.Token.Epoch, &t.Token.Number, &t.Client, &left, &t.BookedBy)
-	t.Left = time.Duration(max(left, -1) * float64(time.Second))
-	return t, err
+	LockType string        // the kind of lock that sells
 }
 
 // Ticket reads a ticket; ErrUnknown when there is none.
 func (s *Store) Ticket(ctx context.Context, id string) (Ticket, error) {
-	t, err := scanTicket(s.db.QueryRowContext(ctx, s.query(`SELECT `+ticketColumns+` FROM tickets WHERE id = ?1`), id))
-	if errors.Is(err, sql.ErrNoRows) {
+	var t Ticket
+	var left float64
+	err := s.db.QueryRowContext(ctx, s.query(`
+SELECT id, epoch, token, client, reserved_until - {now}, coalesce(booked_by, ''), (SELECT lock_type FROM service)
+FROM tickets WHERE id = ?1`), id).Scan(&t.ID, &t.Token.Epoch, &t.Token.Number, &t.Client, &left, &t.BookedBy, &t.LockType)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
 		err = ErrUnknown
+	case isMissing(err):
+		err = notReady(err)
 	}
+	t.Left = time.Duration(max(left, -1) * float64(time.Second))
 	return t, err
 }
 
