@@ -51,6 +51,7 @@ func Open(url string) (*Store, error) {
 		if err != nil {
 			return nil, err
 		}
+		db.SetMaxOpenConns(1) // one writes at a time; who waits here has his turn in order
 		return &Store{db: db, dialect: goose.DialectSQLite3, now: "unixepoch('subsec')"}, nil
 	}
 	if strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://") {

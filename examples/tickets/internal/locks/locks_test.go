@@ -1,0 +1,274 @@
+package locks_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/locks"
+	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/stage"
+)
+
+func TestTake_oneHolderAtATime(t *testing.T) {
+	stage.Each(t, func(t *testing.T, s *stage.Stage) {
+		one, two := s.Open("one"), s.Open("two")
+		raise(t, one, 7)
+		first := take(t, one, "seat", time.Minute)
+		if _, err := two.Take(t.Context(), "seat", time.Minute); !errors.Is(err, locks.ErrTaken) {
+			t.Errorf("the second has it too: %v", err)
+		}
+		if other := take(t, two, "another", time.Minute); !first.Less(other) || other.Epoch != 7 {
+			t.Errorf("tokens %v, %v", first, other)
+		}
+		if held := holders(t, two, "seat", "free"); len(held) != 1 || held["seat"] != first {
+			t.Errorf("held: %v, want seat with %v", held, first)
+		}
+	})
+}
+
+func TestFree_byAnyInstanceAndOnlyWithTheToken(t *testing.T) {
+	stage.Each(t, func(t *testing.T, s *stage.Stage) {
+		one, two := s.Open("one"), s.Open("two")
+		raise(t, one, 1)
+		first := take(t, one, "seat", time.Minute)
+		if err := two.Free(t.Context(), "seat", locks.Token{Epoch: first.Epoch, Number: first.Number - 1}); err != nil {
+			t.Fatal(err)
+		}
+		if held := holders(t, two, "seat"); held["seat"] != first {
+			t.Fatalf("freed with another's token: %v", held)
+		}
+		for range 2 { // and again, when it is free already
+			if err := two.Free(t.Context(), "seat", first); err != nil {
+				t.Fatal(err)
+			}
+		}
+		second := take(t, two, "seat", time.Minute)
+		if !first.Less(second) {
+			t.Errorf("tokens %v, then %v", first, second)
+		}
+		if err := one.Free(t.Context(), "seat", first); err != nil {
+			t.Fatal(err)
+		}
+		if held := holders(t, one, "seat"); held["seat"] != second {
+			t.Errorf("who was freed frees another's: %v", held)
+		}
+	})
+}
+
+func TestTake_isFreeAgainAfterItsTime(t *testing.T) {
+	stage.Each(t, func(t *testing.T, s *stage.Stage) {
+		one, two := s.Open("one"), s.Open("two")
+		raise(t, one, 1)
+		began := time.Now()
+		first := take(t, one, "seat", time.Second)
+		var second locks.Token
+		stage.Until(t, "it is free", func(ctx context.Context) bool {
+			var err error
+			second, err = two.Take(ctx, "seat", time.Minute)
+			return err == nil
+		})
+		// Not a bound on speed: this is what is promised.
+		if took := time.Since(began); took < time.Second || took > 2*time.Second {
+			t.Errorf("free after %v, want 1 s and at most one more", took)
+		}
+		if !first.Less(second) {
+			t.Errorf("tokens %v, then %v", first, second)
+		}
+	})
+}
+
+// TestTake_tokensRiseAsLocksAreTaken: of many who want one seat each has a higher token than
+// who had it before.
+func TestTake_tokensRiseAsLocksAreTaken(t *testing.T) {
+	stage.Each(t, func(t *testing.T, s *stage.Stage) {
+		instances := []locks.Locks{s.Open("one"), s.Open("two"), s.Open("three")}
+		raise(t, instances[0], 1)
+		var mu sync.Mutex
+		var last locks.Token
+		var all sync.WaitGroup
+		for n := range 12 {
+			l := instances[n%3]
+			all.Go(func() {
+				for range 5 {
+					var token locks.Token
+					stage.Until(t, "it is our turn", func(ctx context.Context) bool {
+						var err error
+						token, err = l.Take(ctx, "seat", time.Minute)
+						return err == nil
+					})
+					mu.Lock()
+					if !last.Less(token) {
+						t.Errorf("%v after %v", token, last)
+					}
+					last = token
+					mu.Unlock()
+					if err := l.Free(t.Context(), "seat", token); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+func TestTake_aServiceThatWasWipedWantsAnEpoch(t *testing.T) {
+	stage.Each(t, func(t *testing.T, s *stage.Stage) {
+		l := s.Open("one")
+		if _, err := l.Take(t.Context(), "seat", time.Minute); !errors.Is(err, locks.ErrNoEpoch) {
+			t.Errorf("a new one: %v", err)
+		}
+		raise(t, l, 3)
+		before := take(t, l, "seat", time.Minute)
+		s.Wipe()
+		if _, err := l.Take(t.Context(), "seat", time.Minute); !errors.Is(err, locks.ErrNoEpoch) {
+			t.Errorf("a wiped one: %v", err)
+		}
+		if held := holders(t, l, "seat"); len(held) != 0 {
+			t.Errorf("a wiped one: %v", held)
+		}
+		raise(t, l, 4)
+		raise(t, l, 2) // never back
+		if after := take(t, l, "seat", time.Minute); !before.Less(after) || after.Epoch != 4 {
+			t.Errorf("tokens %v, then %v", before, after)
+		}
+	})
+}
+
+// TestZooKeeper_anInstanceThatFallsSilentHoldsNothing: at the latest after its session's
+// timeout, though it may still run. It goes on by itself.
+func TestZooKeeper_anInstanceThatFallsSilentHoldsNothing(t *testing.T) {
+	s := stage.New(t, locks.ZooKeeper)
+	line := newLine(t, s.Addr())
+	silent, other := s.OpenAt(line.addr(), "silent"), s.Open("other")
+	raise(t, other, 1)
+	first := take(t, silent, "seat", time.Hour)
+	line.cut(true)
+	stage.Until(t, "it is free", func(ctx context.Context) bool { return len(holders(t, other, "seat")) == 0 })
+	if second := take(t, other, "seat", time.Hour); !first.Less(second) {
+		t.Errorf("tokens %v, then %v", first, second)
+	}
+	line.cut(false)
+	stage.Until(t, "it has another session", func(ctx context.Context) bool {
+		_, err := silent.Take(ctx, "another", time.Hour)
+		return err == nil
+	})
+}
+
+func TestZooKeeper_closingFreesAtOnce(t *testing.T) {
+	s := stage.New(t, locks.ZooKeeper)
+	one, two := s.Open("one"), s.Open("two")
+	raise(t, one, 1)
+	take(t, one, "seat", time.Hour)
+	one.Close()
+	take(t, two, "seat", time.Hour)
+}
+
+func take(t *testing.T, l locks.Locks, ticket string, hold time.Duration) locks.Token {
+	t.Helper()
+	token, err := l.Take(t.Context(), ticket, hold)
+	if err != nil {
+		t.Fatalf("take %s: %v", ticket, err)
+	}
+	return token
+}
+
+func raise(t *testing.T, l locks.Locks, epoch int64) {
+	t.Helper()
+	if err := l.Raise(t.Context(), epoch); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func holders(t *testing.T, l locks.Locks, tickets ...string) map[string]locks.Token {
+	t.Helper()
+	held, err := l.Holders(t.Context(), tickets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return held
+}
+
+// line is a way to a server that can be cut: what is sent is lost then, and nobody is told.
+type line struct {
+	listener net.Listener
+	server   string
+	mu       sync.Mutex
+	isCut    bool
+	conns    []net.Conn
+}
+
+func newLine(t *testing.T, server string) *line {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &line{listener: listener, server: server}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { l.carry(client) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		l.mu.Lock()
+		for _, c := range l.conns {
+			c.Close()
+		}
+		l.mu.Unlock()
+		all.Wait()
+	})
+	return l
+}
+
+func (l *line) addr() string { return l.listener.Addr().String() }
+
+func (l *line) cut(yes bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.isCut = yes
+}
+
+func (l *line) carry(client net.Conn) {
+	server, err := net.Dial("tcp", l.server)
+	if err != nil {
+		client.Close()
+		return
+	}
+	l.mu.Lock()
+	l.conns = append(l.conns, client, server)
+	l.mu.Unlock()
+	var both sync.WaitGroup
+	for from, to := range map[net.Conn]net.Conn{client: server, server: client} {
+		both.Go(func() {
+			defer to.Close()
+			io.Copy(&gate{l, to}, from)
+		})
+	}
+	both.Wait()
+}
+
+// gate swallows what comes while the line is cut.
+type gate struct {
+	*line
+	to net.Conn
+}
+
+func (g *gate) Write(b []byte) (int, error) {
+	g.mu.Lock()
+	cut := g.isCut
+	g.mu.Unlock()
+	if cut {
+		return len(b), nil
+	}
+	return g.to.Write(b)
+}
