@@ -5,25 +5,34 @@ set -euo pipefail
 
 readonly GOLANG_IMAGE=golang:1.26-bookworm GOLANG_SUITE=bookworm
 readonly ZOOKEEPER_IMAGE=zookeeper:3.9 ZOOKEEPER_SUITE=trixie
+readonly POSTGRES_IMAGE=postgres:17 REDIS_IMAGE=redis:8 HAPROXY_IMAGE=haproxy:3.0 TICKETS_SUITE=trixie
 # Marks an image as one of ours; its value says what the image was made from.
 readonly LABEL=turnstile.substitute
 
 usage() {
   cat <<USAGE
-Usage: scripts/offline-images.sh [--force] [golang] [zookeeper]
+Usage: scripts/offline-images.sh [--force] [golang] [zookeeper] [postgres] [redis] [haproxy]
 
-Builds local substitutes for the base images that Dockerfile and docker-compose.yml
-name, for machines that reach no image registry (air-gapped sites, CI):
+Builds local substitutes for the base images that the Dockerfiles and compose files name
+(the first two: the fleet's; all: examples/tickets), for machines that reach no image
+registry (air-gapped sites, CI). All of them when none is named:
 
   $GOLANG_IMAGE   this machine's Go tree on a minimal Debian $GOLANG_SUITE, with the
-                         project's modules inside: 'docker build' then needs no network.
+                         project's modules inside, and those of examples/tickets:
+                         'docker build' then needs no network.
                          Pure Go only: there is no C compiler in it.
   $ZOOKEEPER_IMAGE          ZooKeeper 3.9 and a headless JRE from Debian $ZOOKEEPER_SUITE; takes the
                          official image's ZOO_* variables, paths and user.
+  $POSTGRES_IMAGE            PostgreSQL 17 from Debian $TICKETS_SUITE, without its JIT compiler;
+                         takes POSTGRES_USER, _PASSWORD, _DB, _INITDB_ARGS, PGDATA.
+  $REDIS_IMAGE                Redis 8 from Debian $TICKETS_SUITE, without modules.
+  $HAPROXY_IMAGE            HAProxy 3.0 from Debian $TICKETS_SUITE.
+
+These three have no stop signal of their own ('docker import' cannot set one): compose says it.
 
 An image that is there already is kept: the official one always, a substitute as long as
-what it was made from (Go version, go.sum, this script) is unchanged. Substitutes carry
-the label $LABEL ('docker images --filter label=$LABEL').
+what it was made from (Go version, go.sum files, this script) is unchanged. Substitutes
+carry the label $LABEL ('docker images --filter label=$LABEL').
 
   --force      build anew, even over an official image
   -h, --help   this text
@@ -49,13 +58,13 @@ want=()
 while [ $# -gt 0 ]; do
   case $1 in
     --force) force=1 ;;
-    golang | zookeeper) want+=("$1") ;;
+    golang | zookeeper | postgres | redis | haproxy) want+=("$1") ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; die "unknown argument: $1" "see the usage above" 2 ;;
   esac
   shift
 done
-[ ${#want[@]} -gt 0 ] || want=(golang zookeeper)
+[ ${#want[@]} -gt 0 ] || want=(golang zookeeper postgres redis haproxy)
 
 cd "$(dirname "$0")/.."
 
@@ -114,7 +123,7 @@ accounts() {
 }
 
 make_golang() {
-  local root=$work/golang goroot
+  local root=$work/golang goroot module
   goroot=$(go env GOROOT)
 
   say "  base system"
@@ -132,9 +141,12 @@ make_golang() {
   say "  the project's modules"
   # A module cache of its own, so that only this project's modules go in; what the machine
   # has already is copied, not downloaded.
-  GOMODCACHE=$work/mod GOFLAGS=-modcacherw \
-    GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" \
-    go mod download || die "could not download the project's modules" "check 'go env GOPROXY'"
+  for module in . examples/tickets; do
+    [ -e "$module/go.sum" ] || continue
+    GOMODCACHE=$work/mod GOFLAGS=-modcacherw \
+      GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" \
+      go -C "$module" mod download || die "could not download the modules of $module/go.mod" "check 'go env GOPROXY'"
+  done
   mkdir -p "$root/usr/local/share/goproxy"
   cp -R "$work/mod/cache/download/." "$root/usr/local/share/goproxy/"
   rm -rf "$root/usr/local/share/goproxy/sumdb"
@@ -253,6 +265,130 @@ SCRIPT
     'ENTRYPOINT ["/docker-entrypoint.sh"]' 'CMD ["zkServer.sh", "start-foreground"]'
 }
 
+make_postgres() {
+  local root=$work/postgres
+  say "  PostgreSQL 17"
+  extract "$TICKETS_SUITE" "$root" base-files,dash,bash,coreutils,sed,grep,util-linux,libc-bin,postgresql-17
+  accounts "$root" postgres 999
+  # Perl is for Debian's wrappers, LLVM for the JIT compiler: PostgreSQL goes without when its
+  # plug-in is not there.
+  rm -rf "$root"/usr/lib/*/{libLLVM*,libz3*,libperl*,perl-base} "$root"/usr/lib/llvm* "$root"/usr/bin/perl* \
+    "$root"/usr/share/{perl,i18n} "$root"/usr/lib/postgresql/17/lib/{llvmjit*,bitcode}
+  find "$root/usr/bin" -lname '*pg_wrapper' -delete
+  sed -i "s/^#listen_addresses = .*/listen_addresses = '*'/" "$root/usr/share/postgresql/17/postgresql.conf.sample"
+
+  mkdir -p "$root"/var/lib/postgresql/data "$root/run/postgresql"
+  chown -R 999:999 "$root"/var/lib/postgresql "$root/run/postgresql"
+  chmod 1777 "$root"/var/lib/postgresql/data
+  chmod 3777 "$root/run/postgresql"
+
+  cat >"$root/docker-entrypoint.sh" <<'SCRIPT'
+#!/bin/bash
+# Does what the official image's entrypoint is documented to do, but for the directory of
+# scripts and the *_FILE variables: make a database on the first start, run the server as
+# the user postgres.
+set -euo pipefail
+
+[[ ${1:0:1} != - ]] || set -- postgres "$@"
+if [[ $1 = postgres && $(id -u) = 0 ]]; then
+  mkdir -p "$PGDATA"
+  chown -R postgres "$PGDATA" /run/postgresql
+  exec setpriv --reuid=postgres --regid=postgres --clear-groups "$0" "$@"
+fi
+
+if [[ $1 = postgres && ! -s $PGDATA/PG_VERSION ]]; then
+  user=${POSTGRES_USER:-postgres}
+  db=${POSTGRES_DB:-$user}
+  method=${POSTGRES_HOST_AUTH_METHOD:-scram-sha-256}
+  if [[ -z ${POSTGRES_PASSWORD:-} && $method != trust ]]; then
+    echo "error: the database is not made yet, and there is no password for its superuser; set POSTGRES_PASSWORD" >&2
+    exit 1
+  fi
+  # shellcheck disable=SC2086 # a list of flags
+  initdb --username="$user" --pwfile=<(echo "${POSTGRES_PASSWORD:-}") -D "$PGDATA" ${POSTGRES_INITDB_ARGS:-}
+  printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
+  # Without a server, so that nobody takes this one for the one that is to stay.
+  [[ $db = postgres ]] || postgres --single -D "$PGDATA" postgres <<<"CREATE DATABASE \"${db//\"/\"\"}\"" >/dev/null
+fi
+
+exec "$@"
+SCRIPT
+  chmod 755 "$root/docker-entrypoint.sh"
+
+  import_image "$POSTGRES_IMAGE" "$root" \
+    'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/postgresql/17/bin' \
+    'ENV LANG=C.UTF-8 PG_MAJOR=17 PGDATA=/var/lib/postgresql/data' \
+    'VOLUME ["/var/lib/postgresql/data"]' 'EXPOSE 5432' \
+    'ENTRYPOINT ["/docker-entrypoint.sh"]' 'CMD ["postgres"]'
+}
+
+make_redis() {
+  local root=$work/redis
+  say "  Redis 8"
+  extract "$TICKETS_SUITE" "$root" base-files,dash,bash,coreutils,grep,util-linux,redis-server,redis-tools
+  accounts "$root" redis 999
+  mkdir -p "$root/data"
+  chown 999:999 "$root/data"
+
+  cat >"$root/docker-entrypoint.sh" <<'SCRIPT'
+#!/bin/bash
+# Does what the official image's entrypoint is documented to do: run the server as the user
+# redis, and without protected mode, which would turn other containers away.
+set -euo pipefail
+
+[[ ${1:0:1} != - && $1 != *.conf ]] || set -- redis-server "$@"
+if [[ $1 = redis-server && $(id -u) = 0 ]]; then
+  chown -R redis .
+  exec setpriv --reuid=redis --regid=redis --clear-groups "$0" "$@"
+fi
+if [[ $1 = redis-server ]]; then
+  umask 0077
+  # A configuration file stays first, and what is said after this option prevails over it.
+  case ${2:-} in
+    -h | --help | -v | --version) ;;
+    [!-]*) set -- "$1" "$2" --protected-mode no "${@:3}" ;;
+    *) set -- "$1" --protected-mode no "${@:2}" ;;
+  esac
+fi
+
+exec "$@"
+SCRIPT
+  chmod 755 "$root/docker-entrypoint.sh"
+
+  import_image "$REDIS_IMAGE" "$root" \
+    'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
+    'VOLUME ["/data"]' 'EXPOSE 6379' 'WORKDIR /data' \
+    'ENTRYPOINT ["/docker-entrypoint.sh"]' 'CMD ["redis-server"]'
+}
+
+make_haproxy() {
+  local root=$work/haproxy
+  say "  HAProxy 3.0"
+  extract "$TICKETS_SUITE" "$root" base-files,dash,bash,coreutils,grep,haproxy
+  accounts "$root" haproxy 99
+  rm -rf "$root"/usr/bin/perl* "$root"/usr/share/perl "$root"/usr/lib/*/perl-base "$root"/etc/haproxy
+  mkdir -p "$root/usr/local/etc/haproxy" "$root/var/lib/haproxy"
+  chown 99:99 "$root/var/lib/haproxy"
+
+  cat >"$root/docker-entrypoint.sh" <<'SCRIPT'
+#!/bin/bash
+# Does what the official image's entrypoint is documented to do: HAProxy as a master and its
+# worker, in the foreground.
+set -euo pipefail
+
+[[ ${1:0:1} != - ]] || set -- haproxy "$@"
+[[ $1 != haproxy ]] || set -- "$1" -W -db "${@:2}"
+
+exec "$@"
+SCRIPT
+  chmod 755 "$root/docker-entrypoint.sh"
+
+  import_image "$HAPROXY_IMAGE" "$root" \
+    'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
+    'USER haproxy' 'WORKDIR /var/lib/haproxy' \
+    'ENTRYPOINT ["/docker-entrypoint.sh"]' 'CMD ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]'
+}
+
 # import_image TAG DIR CHANGE...: one layer from a directory.
 import_image() {
   local tag=$1 dir=$2 change old args=()
@@ -267,11 +403,16 @@ import_image() {
   rm -rf "$dir"
 }
 
+cat_if_there() {
+  local file
+  for file; do [ ! -e "$file" ] || cat "$file"; done
+}
+
 # inputs_of NAME: a fingerprint of everything the substitute is made from.
 inputs_of() {
   {
     declare -f extract accounts import_image "make_$1"
-    [ "$1" != golang ] || { go env GOVERSION && cat go.mod go.sum; }
+    [ "$1" != golang ] || { go env GOVERSION && cat go.mod go.sum && cat_if_there examples/tickets/go.{mod,sum}; }
   } | sha256sum | cut -c1-16
 }
 
@@ -286,6 +427,9 @@ for name in "${want[@]}"; do
       esac
       ;;
     zookeeper) tag=$ZOOKEEPER_IMAGE ;;
+    postgres) tag=$POSTGRES_IMAGE ;;
+    redis) tag=$REDIS_IMAGE ;;
+    haproxy) tag=$HAPROXY_IMAGE ;;
   esac
   inputs=$(inputs_of "$name")
   if [ -z "$force" ] && had=$(docker image inspect --format "{{with .Config.Labels}}{{index . \"$LABEL\"}}{{end}}" "$tag" 2>/dev/null); then

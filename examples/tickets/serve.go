@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/api"
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/booking"
+	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/locks"
 )
 
 // lastWords is how long requests that are under way have when the instance is told to stop.
@@ -35,7 +38,7 @@ SIGTERM ends it when its requests are answered, within 3 seconds.`,
   curl localhost:6005/reserve_ticket -d '{"ticket_id":"ticket-1","client_id":"alice"}' -H 'Content-Type: application/json'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := s.check(); err != nil {
+			if err := cmp.Or(s.check(), s.checkServices()); err != nil {
 				return err
 			}
 			if check {
@@ -57,17 +60,14 @@ SIGTERM ends it when its requests are answered, within 3 seconds.`,
 }
 
 // tryOpen checks the addresses, and connects to nothing.
-func (s *settings) tryOpen(out interface{ Write([]byte) (int, error) }) error {
+func (s *settings) tryOpen(out io.Writer) error {
 	db, err := s.openStore()
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	if s.LockType == "" {
-		return nil
-	}
-	if s.Redis != "" {
-		l, err := (&settings{LockType: "distributed_lock", Redis: s.Redis}).openLocks(zap.NewNop())
+	if s.LockType == locks.Redis && s.Redis != "" { // `init` has none
+		l, err := s.openLocks(zap.NewNop())
 		if err != nil {
 			return err
 		}

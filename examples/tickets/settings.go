@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -64,25 +65,34 @@ func fromEnvironment(cmd *cobra.Command) (err error) {
 }
 
 func (s *settings) check() error {
-	wrong := func(flag, value, next string) error {
-		return fmt.Errorf("%w: --%s (%s) is %q: %s", errUsage, flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")), value, next)
-	}
 	switch {
 	case s.LockType != "" && s.LockType != locks.Redis && s.LockType != locks.ZooKeeper:
 		return wrong("lock-type", s.LockType, "use "+locks.Redis+" or "+locks.ZooKeeper)
 	case s.ReserveFor != 0 && (s.ReserveFor < 100*time.Millisecond || s.ReserveFor > 24*time.Hour):
 		return wrong("reserve-for", s.ReserveFor.String(), "use 100ms to 24h")
-	case s.SessionTimeout < 0 || s.SessionTimeout > time.Minute:
-		return wrong("session-timeout", s.SessionTimeout.String(), "use up to 1m; the servers say what they grant")
-	case s.LockType == locks.ZooKeeper && s.SessionTimeout == 0:
-		return wrong("session-timeout", "0s", "use a time such as 5s")
+	}
+	return nil
+}
+
+// checkServices checks what only those need who use the lock service.
+func (s *settings) checkServices() error {
+	if s.LockType != locks.ZooKeeper {
+		return nil // openLocks checks the URL
+	}
+	if s.SessionTimeout <= 0 || s.SessionTimeout > time.Minute {
+		return wrong("session-timeout", s.SessionTimeout.String(), "use more than 0 and up to 1m; the servers say what they grant")
 	}
 	for _, server := range strings.Split(s.ZooKeeper, ",") {
-		if s.LockType == locks.ZooKeeper && !strings.Contains(server, ":") {
+		if host, port, err := net.SplitHostPort(server); err != nil || host == "" || port == "" {
 			return wrong("zookeeper-servers", s.ZooKeeper, "use host:port, separated by commas")
 		}
 	}
 	return nil
+}
+
+// wrong is the error of a setting.
+func wrong(flag, value, next string) error {
+	return fmt.Errorf("%w: --%s (%s) is %q: %s", errUsage, flag, strings.ToUpper(strings.ReplaceAll(flag, "-", "_")), value, next)
 }
 
 // openStore opens the database.
@@ -106,7 +116,10 @@ func (s *settings) openLocks(log *zap.Logger) (locks.Locks, error) {
 	return l, nil
 }
 
-// insist tries until it works, says so now and then, and gives up after a time.
+// errEnded says that there is nobody any more to wait for.
+var errEnded = errors.New("it has ended")
+
+// insist tries until it works, says so now and then, and gives up after a time, or at errEnded.
 func insist(ctx context.Context, within time.Duration, say func(error), try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -115,8 +128,8 @@ func insist(ctx context.Context, within time.Duration, say func(error), try func
 	said := time.Now()
 	for {
 		err := try(ctx)
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, errEnded) {
+			return err
 		}
 		if time.Since(said) > 2*time.Second {
 			say(err)

@@ -26,6 +26,7 @@ import (
 	"github.com/turnstile-fleet/turnstile/session"
 	"github.com/turnstile-fleet/turnstile/zkdev"
 
+	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/clock"
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/locks"
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/store"
 )
@@ -86,28 +87,10 @@ func Redis(t testing.TB) string {
 	ended := make(chan struct{})
 	go func() { // ends with the test
 		defer close(ended)
-		Tick(ctx, server)
+		clock.Tick(ctx, server)
 	}()
 	t.Cleanup(func() { cancel(); <-ended; server.Close() })
 	return server.Addr()
-}
-
-// Tick has the keys of an embedded Redis expire, until ctx ends.
-func Tick(ctx context.Context, server *miniredis.Miniredis) {
-	const step = 20 * time.Millisecond
-	ticker := time.NewTicker(step)
-	defer ticker.Stop()
-	last := time.Now()
-	for {
-		select {
-		case <-ticker.C:
-			now := time.Now()
-			server.FastForward(now.Sub(last))
-			last = now
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // Addr is the lock service's address: a URL for Redis, host:port,… for ZooKeeper.

@@ -1,0 +1,137 @@
+package kubernetes
+
+// breakage is a slip in one of the files: the first is becomes instead. The rule must find it
+// and say so with says.
+type breakage struct{ file, is, instead, rule, says string }
+
+const (
+	kustomization = "kustomization.yaml"
+	zookeeper     = "zookeeper.yaml"
+	agent         = "agent.yaml"
+	tickets       = "tickets.yaml"
+	network       = "network.yaml"
+)
+
+var breakages = []breakage{
+	{agent, "replicas: 3", "replica: 3", "build", `unknown field "spec.replica"`},
+	{agent, "replicas: 3", "replicas: 3\n  replicas: 3", "build", `key "replicas" already set`},
+	{agent, "replicas: 3", "replicas: three", "build", "cannot unmarshal string"},
+	{agent, "kind: Deployment", "kind: Deploiment", "build", "no kind"},
+	{agent, "apiVersion: apps/v1", "apiVersion: extensions/v1beta1", "build", "no kind"},
+	{agent, "memory: 256Mi", "memory: lots", "build", "quantities must match"},
+	{agent, "image: turnstile-agent", "image: turnstile-agent\n          readinesProbe: {}", "build", "readinesProbe"},
+	{agent, "kind: PersistentVolumeClaim", "kind: PersistentVolume", "build", `unknown field "spec.resources"`},
+	{network, "kind: NetworkPolicy", "kind: Networkpolicy", "build", "no kind"},
+	{kustomization, "  - network.yaml", "  - networks.yaml", "build", "networks.yaml"},
+	{kustomization, "labels:", "label:", "build", `unknown field "label"`},
+	{kustomization, "images:", "namespace: other\n\nimages:", "build", "already set"},
+	{kustomization, "envs: [agent.env]", "envs: [agents.env]", "build", "agents.env"},
+
+	// The name of the Namespace follows that of the kustomization, so it is left out here.
+	{kustomization, "  - namespace.yaml\n", "", "namespace", "0 Namespaces"},
+	{kustomization, "namespace: turnstile\n", "", "namespace", `is in the namespace ""`},
+
+	{agent, "        app.kubernetes.io/name: agent\n    spec:", "        app.kubernetes.io/name: agents\n    spec:", "own pods", "Deployment agent does not select its own pods"},
+	{agent, "        app.kubernetes.io/name: agent\n    spec:", "        app.kubernetes.io/name: tickets\n    spec:", "own pods", "selects the pods of Deployment agent"},
+	{zookeeper, "  selector:\n    app.kubernetes.io/name: zookeeper", "  selector:\n    app.kubernetes.io/name: zookeper", "service", "Service zookeeper selects the pods of 0 workloads"},
+	{tickets, "  selector:\n    app.kubernetes.io/name: tickets", "  selector:\n    app.kubernetes.io/part-of: turnstile", "service", "Service tickets selects the pods of 3 workloads"},
+	{zookeeper, "    matchLabels:\n      app.kubernetes.io/name: zookeeper", "    matchLabels:\n      app.kubernetes.io/name: zookeepers", "budget", "PodDisruptionBudget zookeeper selects the pods of 0"},
+	{network, "values: [agent, tickets]", "values: [agents, ticket]", "policy", "lets in pods that there are none of"},
+	{network, "      app.kubernetes.io/name: agent\n", "      app.kubernetes.io/name: agents\n", "policy", "NetworkPolicy agent selects nothing"},
+	{agent, "              app.kubernetes.io/name: agent\n", "              app.kubernetes.io/name: agents\n", "spread", "kept apart from pods that are not its own"},
+	{zookeeper, "                  app.kubernetes.io/name: zookeeper", "                  app.kubernetes.io/name: keeper", "spread", "StatefulSet zookeeper"},
+	{tickets, "      topologySpreadConstraints:\n        - maxSkew: 1\n          topologyKey: kubernetes.io/hostname\n          whenUnsatisfiable: ScheduleAnyway\n          labelSelector:\n            matchLabels:\n              app.kubernetes.io/name: tickets\n", "", "spread", "nothing keeps its pods on different nodes"},
+
+	{tickets, "targetPort: http", "targetPort: web", "target port", "port 80 goes to web"},
+	{tickets, "      targetPort: http\n", "", "target port", "port 80 goes to 80"},
+	{tickets, "      targetPort: http\n", "      targetPort: 6006\n", "target port", "port 80 goes to 6006"},
+	{tickets, "      targetPort: http\n", "      targetPort: http\n      protocol: UDP\n", "target port", "port 80 goes to http"},
+	{zookeeper, "            - name: quorum\n", "            - name: quorums\n", "target port", "port 2888 goes to quorum"},
+	{network, "- port: http", "- port: https", "policy port", "Deployment tickets has no port https"},
+	{network, "- port: election", "- port: 3889", "policy port", "StatefulSet zookeeper has no port 3889"},
+	{zookeeper, "containerPort: 3888", "containerPort: 2888", "port twice", "2888"},
+	{zookeeper, "            - name: election\n", "            - name: quorum\n", "port twice", "quorum"},
+	{zookeeper, "serviceName: zookeeper-ensemble", "serviceName: ensemble", "headless service", `no Service "ensemble"`},
+	{zookeeper, "serviceName: zookeeper-ensemble", "serviceName: zookeeper", "headless service", "is not headless"},
+	{zookeeper, "  publishNotReadyAddresses: true\n  selector:\n    app.kubernetes.io/name: zookeeper", "  selector:\n    app.kubernetes.io/name: tickets", "headless service", "selects other pods"},
+	{"agent.env", "zookeeper-2.zookeeper-ensemble:2181", "zookeeper-3.zookeeper-ensemble:2181", "server", "nothing here is zookeeper-3.zookeeper-ensemble:2181"},
+	{"agent.env", "zookeeper-2.zookeeper-ensemble:2181", "zookeeper-2.zookeepers:2181", "server", "nothing here is zookeeper-2.zookeepers:2181"},
+	{"agent.env", "zookeeper-2.zookeeper-ensemble:2181", "zookeeper:2182", "server", "nothing here is zookeeper:2182"},
+	{"tickets.env", "zookeeper-0.zookeeper-ensemble:2181", "zookeeper-0.zookeeper-ensemble:2281", "server", "ZOOKEEPER_SERVERS"},
+
+	{agent, "claimName: shared-data", "claimName: shared", "claim", "no PersistentVolumeClaim shared"},
+	{agent, "accessModes: [ReadWriteMany]", "accessModes: [ReadWriteOnce]", "shared claim", "not ReadWriteMany"},
+	{agent, "storage: 10Gi", "memory: 10Gi", "storage", "PersistentVolumeClaim shared-data"},
+	{zookeeper, "storage: 5Gi", "storage: 0", "storage", "claim data"},
+	{zookeeper, "        name: datalog\n", "        name: data-log\n", "mount", "mounts datalog, which is no volume"},
+	{agent, "            - name: data\n              mountPath", "            - name: shared\n              mountPath", "mount", "mounts shared, which is no volume"},
+	{zookeeper, "mountPath: /datalog", "mountPath: /data", "mount", "two volumes at /data"},
+	{agent, "          persistentVolumeClaim:\n            claimName: shared-data", "          hostPath:\n            path: /srv", "volume kind", "volume data"},
+	{zookeeper, "            - name: tmp\n              mountPath: /tmp\n", "", "unused", "nothing mounts the volume tmp"},
+	{agent, "          persistentVolumeClaim:\n            claimName: shared-data", "          emptyDir: {}", "unused", "nothing uses the PersistentVolumeClaim shared-data"},
+	{tickets, "            - configMapRef:\n                name: tickets\n", "            - configMapRef:\n                name: agent\n", "unused", "nothing uses the ConfigMap tickets"},
+	{tickets, "            - name: REDIS_URL\n              valueFrom:\n                secretKeyRef:\n                  name: tickets\n                  key: REDIS_URL\n", "", "unused", "nothing uses REDIS_URL of the Secret tickets"},
+
+	{agent, "                name: agent\n          #", "                name: agents\n          #", "config map", "no ConfigMap agents"},
+	{kustomization, "  - name: tickets\n    envs", "  - name: ticket\n    envs", "config map", "no ConfigMap tickets"},
+	{agent, "      volumes:\n", "      volumes:\n        - name: settings\n          configMap:\n            name: settings\n", "config map", "no ConfigMap settings"},
+	{agent, "          envFrom:", "          env:\n            - name: HOME\n              valueFrom:\n                configMapKeyRef:\n                  name: agent\n                  key: HOME\n          envFrom:", "config map key", "has no HOME"},
+	{agent, "      volumes:\n", "      volumes:\n        - name: settings\n          configMap:\n            name: agent\n            items:\n              - key: agent.yaml\n                path: agent.yaml\n", "config map key", "has no agent.yaml"},
+	{tickets, "                secretKeyRef:\n                  name: tickets\n", "                secretKeyRef:\n                  name: ticket\n", "secret", "no ticket-secret.example.env"},
+	{tickets, "key: DATABASE_URL", "key: DATABASE", "secret key", "the Secret tickets has no DATABASE"},
+	{"tickets-secret.example.env", "REDIS_URL=", "REDIS=", "secret key", "the Secret tickets has no REDIS_URL"},
+	{agent, "      volumes:\n", "      volumes:\n        - name: key\n          secret:\n            secretName: tickets\n            items:\n              - key: tls.key\n                path: tls.key\n", "secret key", "has no tls.key"},
+	{"tickets.env", "TICKETS=10", "TICKETS=10\nINSTANCE=one", "variable twice", "INSTANCE"},
+
+	{agent, "automountServiceAccountToken: false", "automountServiceAccountToken: true", "token", "Deployment agent"},
+	{zookeeper, "      automountServiceAccountToken: false\n", "", "token", "StatefulSet zookeeper"},
+	{agent, "      enableServiceLinks: false\n", "", "service links", "Deployment agent"},
+	{agent, "      enableServiceLinks: false\n", "      enableServiceLinks: false\n      hostNetwork: true\n", "host", "a namespace of the host"},
+	{tickets, "containerPort: 6005", "containerPort: 6005\n              hostPort: 80", "host", "port http is the host's"},
+	{tickets, "      terminationGracePeriodSeconds: 15\n", "", "grace", "Deployment tickets"},
+
+	{agent, "        runAsNonRoot: true\n", "", "security", "runAsNonRoot"},
+	{agent, "        runAsNonRoot: true\n", "        runAsNonRoot: false\n", "security", "runAsNonRoot"},
+	{agent, "        runAsUser: 10001\n", "", "security", "runAsUser"},
+	{agent, "        runAsGroup: 10001\n", "        runAsGroup: 0\n", "security", "runAsGroup"},
+	{agent, "        fsGroup: 10001\n", "", "security", "fsGroup"},
+	{zookeeper, "        fsGroup: 1000\n", "        fsGroup: 1001\n", "security", "fsGroup"},
+	{agent, "            readOnlyRootFilesystem: true\n", "", "security", "readOnlyRootFilesystem"},
+	{tickets, "            allowPrivilegeEscalation: false\n", "", "security", "tickets: wanted is allowPrivilegeEscalation"},
+	{tickets, "            allowPrivilegeEscalation: false\n", "            allowPrivilegeEscalation: false\n            privileged: true\n", "security", "init: wanted is not privileged"},
+	{zookeeper, "              drop: [ALL]\n", "              drop: [NET_RAW]\n", "security", "drop: [ALL]"},
+	{zookeeper, "              drop: [ALL]\n", "              drop: [ALL]\n              add: [CHOWN]\n", "security", "drop: [ALL]"},
+	{zookeeper, "          type: RuntimeDefault\n", "          type: Unconfined\n", "security", "seccompProfile"},
+	{tickets, "          securityContext: *security\n", "", "security", "Deployment tickets: tickets: wanted is readOnlyRootFilesystem"},
+	{zookeeper, "          securityContext:\n            readOnlyRootFilesystem: true\n            allowPrivilegeEscalation: false\n            capabilities:\n              drop: [ALL]\n", "", "security", "StatefulSet zookeeper: zookeeper: wanted is readOnlyRootFilesystem"},
+
+	{agent, "          resources:\n            requests:\n              cpu: 50m\n              memory: 64Mi\n            limits:\n              memory: 256Mi\n", "", "resources", "Deployment agent: agent"},
+	{agent, "              memory: 256Mi\n", "              memory: 32Mi\n", "resources", "more memory than it may have"},
+	{tickets, "          resources: *resources\n", "", "resources", "Deployment tickets: tickets"},
+	{agent, "          readinessProbe:\n            exec:\n              command: [/agent, status, --me, --connect-timeout, 3s]\n            periodSeconds: 5\n            timeoutSeconds: 5\n", "", "readiness", "Deployment agent: agent"},
+	{tickets, "          livenessProbe:\n            httpGet:\n              path: /healthz\n              port: http\n            periodSeconds: 10\n            timeoutSeconds: 3\n", "", "liveness", "Deployment tickets: tickets"},
+	{tickets, "              path: /healthz\n              port: http\n", "              path: /healthz\n              port: https\n", "probe port", "port https"},
+	{tickets, "              path: /readyz\n              port: http\n", "              path: /readyz\n              port: 80\n", "probe port", "port 80"},
+	{tickets, "path: /readyz", "path: readyz", "probe", "0 ways to ask"},
+	{tickets, "            httpGet:\n              path: /healthz", "            tcpSocket:\n              port: http\n            httpGet:\n              path: /healthz", "probe", "2 ways to ask"},
+	{kustomization, "  - name: turnstile-agent\n    newTag: dev\n", "", "image", `"turnstile-agent"`},
+	{kustomization, `newTag: "3.9"`, "newTag: latest", "image", `"zookeeper:latest"`},
+	{"tickets.env", "LISTEN=:6005", "LISTEN=:6006", "listen", ":6006"},
+
+	{"zookeeper.env", "ZOO_TICK_TIME=1000", "ZOO_TICK_TIME=2000", "compose setting", "ZOO_TICK_TIME"},
+	{"zookeeper.env", "snapSizeLimitInKb=524288 ", "", "compose setting", "ZOO_CFG_EXTRA"},
+	{"zookeeper.env", "ZOO_AUTOPURGE_PURGEINTERVAL=1\n", "", "compose setting", "ZOO_AUTOPURGE_PURGEINTERVAL"},
+	{"zookeeper.env", "server.2=zookeeper-1", "server.2=zookeeper-2", "ensemble", "ZOO_SERVERS"},
+	{"zookeeper.env", "ZOOCFGDIR=/run/zookeeper", "ZOOCFGDIR=/conf", "ensemble", "where no volume is"},
+	{tickets, "image: turnstile-tickets", "image: zookeeper", "ensemble", "Deployment tickets is no StatefulSet"},
+	{tickets, "image: turnstile-tickets", "image: zookeeper", "ensemble", "2 containers run the image zookeeper"},
+	{zookeeper, "replicas: 3", "replicas: 5", "ensemble", "ZOO_SERVERS"},
+	{zookeeper, "replicas: 3", "replicas: 4", "ensemble", "4 servers"},
+	{zookeeper, "  podManagementPolicy: Parallel\n", "", "ensemble", "wait for ever"},
+	{zookeeper, "  publishNotReadyAddresses: true\n", "", "ensemble", "would have no names"},
+	{zookeeper, "  maxUnavailable: 1\n", "  maxUnavailable: 2\n", "ensemble", "PodDisruptionBudget"},
+	{zookeeper, "topologyKey: kubernetes.io/hostname", "topologyKey: topology.kubernetes.io/zone", "ensemble", "two servers may be on one node"},
+	{zookeeper, "requiredDuringSchedulingIgnoredDuringExecution:\n            - topologyKey", "preferredDuringSchedulingIgnoredDuringExecution:\n            - topologyKey", "build", "unknown field"},
+	{zookeeper, "        runAsUser: 1000\n", "        runAsUser: 999\n", "user", "999:1000"},
+	{tickets, "        runAsGroup: 10001\n", "        runAsGroup: 10002\n", "user", "10001:10002"},
+}
