@@ -278,6 +278,8 @@ make_postgres() {
   sed -i "s/^#listen_addresses = .*/listen_addresses = '*'/" "$root/usr/share/postgresql/17/postgresql.conf.sample"
 
   mkdir -p "$root"/var/lib/postgresql/data "$root/run/postgresql"
+  rm -rf "$root/var/run"
+  ln -s /run "$root/var/run" # base-files' install script would have
   chown -R 999:999 "$root"/var/lib/postgresql "$root/run/postgresql"
   chmod 1777 "$root"/var/lib/postgresql/data
   chmod 3777 "$root/run/postgresql"

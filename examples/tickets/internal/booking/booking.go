@@ -91,10 +91,8 @@ func (s *Service) reserve(ctx context.Context, ticket, client string) (again boo
 	case errors.Is(err, locks.ErrTaken):
 		return s.taken(ctx, ticket, client)
 	case errors.Is(err, locks.ErrNoEpoch):
-		if err := s.beginAnew(ctx, 0); err != nil {
-			return false, r, err
-		}
-		return true, r, err
+		again, err = s.beginAnew(ctx, 0)
+		return again, r, err
 	case err != nil:
 		return false, r, err
 	}
@@ -134,11 +132,8 @@ func (s *Service) stale(ctx context.Context, ticket, client string, token locks.
 	if err != nil {
 		return false, err
 	}
-	if token.Epoch < now.Epoch { // drawn by somebody who did not tell the lock service yet
-		return begun(s.Locks.Raise(ctx, now.Epoch))
-	}
-	if token.Epoch > now.Epoch { // the database is another, or went back in time
-		return begun(s.beginAnew(ctx, token.Epoch))
+	if token.Epoch != now.Epoch { // another began anew meanwhile, or the database is another one
+		return s.beginAnew(ctx, 0)
 	}
 	t, err := s.ticket(ctx, ticket)
 	if err != nil {
@@ -154,36 +149,35 @@ func (s *Service) stale(ctx context.Context, ticket, client string, token locks.
 	if held[ticket] == token && !t.Token.Less(token) {
 		// We have the lock, and yet its number is not the highest: the lock service went back
 		// in time, and counts again what it counted before.
-		return begun(s.beginAnew(ctx, now.Epoch))
+		return s.beginAnew(ctx, now.Epoch)
 	}
 	return false, refuse(Lost, "the lock of %s was lost before the reservation was written; try again", ticket)
 }
 
-// begun says to begin anew, unless the new epoch failed. Its error is for who has no try left.
-func begun(err error) (again bool, _ error) {
+// beginAnew makes database and lock service agree upon an epoch: a new one, when the lock
+// service has none, has one that the database did not give, or the one that it has is bad. One
+// instance at a time does so, and the others find it done. It tells to begin the request anew;
+// its error is for one that has begun too often.
+func (s *Service) beginAnew(ctx context.Context, bad int64) (again bool, _ error) {
+	now, err := s.Store.Anew(ctx, s.LockType, func(ctx context.Context, now int64) (int64, error) {
+		has, err := s.Locks.Epoch(ctx)
+		if err != nil {
+			return 0, err
+		}
+		next := now
+		if has == 0 || has > now || now <= bad {
+			next = max(now, has) + 1
+			s.Log.Info("the lock service counts anew", zap.Int64("epoch", next))
+		}
+		return next, s.Locks.Raise(ctx, next)
+	})
+	if err == nil && now.LockType != s.LockType {
+		err = s.other(now.LockType)
+	}
 	if err != nil {
 		return false, err
 	}
 	return true, locks.ErrNoEpoch
-}
-
-// beginAnew has the lock service count under a new epoch, above one that was seen.
-func (s *Service) beginAnew(ctx context.Context, above int64) error {
-	now, err := s.selling(ctx)
-	if err != nil {
-		return err
-	}
-	if above == 0 {
-		above = now.Epoch
-	}
-	if now, err = s.Store.NewEpoch(ctx, s.LockType, above); err != nil {
-		return err
-	}
-	if now.LockType != s.LockType {
-		return s.other(now.LockType)
-	}
-	s.Log.Info("the lock service begins to count anew", zap.Int64("epoch", now.Epoch))
-	return s.Locks.Raise(ctx, now.Epoch)
 }
 
 // Book sells a ticket to the customer who has reserved it. Who has bought it already is told
@@ -329,12 +323,19 @@ func (s *Service) State(ctx context.Context, ticket string) (State, error) {
 }
 
 // Ready tells whether this instance can sell: database and lock service answer, and locks of
-// this kind sell.
+// this kind sell. A lock service that is new gets its epoch.
 func (s *Service) Ready(ctx context.Context) error {
 	if _, err := s.selling(ctx); err != nil {
 		return err
 	}
-	return s.Locks.Check(ctx)
+	epoch, err := s.Locks.Epoch(ctx)
+	if err == nil && epoch == 0 {
+		_, err = s.beginAnew(ctx, 0)
+		if errors.Is(err, locks.ErrNoEpoch) {
+			err = nil // it has one now
+		}
+	}
+	return err
 }
 
 func (s *Service) selling(ctx context.Context) (store.Selling, error) {

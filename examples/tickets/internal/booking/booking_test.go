@@ -240,6 +240,33 @@ func TestReserve_aLockServiceThatWentBackInTime(t *testing.T) {
 	})
 }
 
+// TestReserve_theFirstCustomersComeAtOnce: the lock service has no epoch, all instances find that
+// at once, and one of them gives it one. A second would take the first reservations away.
+func TestReserve_theFirstCustomersComeAtOnce(t *testing.T) {
+	each(t, time.Minute, func(h *house) {
+		instances := []*Service{h.instance("one"), h.instance("two"), h.instance("three")}
+		before, err := h.db.Selling(t.Context())
+		h.fine(err)
+		var all sync.WaitGroup
+		for n := range 10 {
+			ticket := fmt.Sprintf("ticket-%d", n+1)
+			all.Go(func() {
+				_, err := instances[n%3].Reserve(t.Context(), ticket, "alice")
+				if err == nil {
+					err = instances[(n+1)%3].Book(t.Context(), ticket, "alice")
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if now, err := h.db.Selling(t.Context()); err != nil || now.Epoch != before.Epoch+1 {
+			t.Errorf("%+v, then %+v: %v", before, now, err)
+		}
+	})
+}
+
 // TestReserve_anotherDatabase: the lock service's epoch is higher than the database's.
 func TestReserve_anotherDatabase(t *testing.T) {
 	each(t, time.Minute, func(h *house) {

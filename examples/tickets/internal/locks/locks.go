@@ -61,10 +61,10 @@ type Locks interface {
 	// Holders tells with which tokens tickets are held. One that is not in the map is free.
 	// It sees what any instance took before the call.
 	Holders(ctx context.Context, tickets []string) (map[string]Token, error)
+	// Epoch tells the lock service's epoch; 0 when it has none.
+	Epoch(ctx context.Context) (int64, error)
 	// Raise sets the epoch, unless it is as high already.
 	Raise(ctx context.Context, epoch int64) error
-	// Check tells whether the lock service answers.
-	Check(ctx context.Context) error
 	// Close ends the instance's part: what it holds is free, where the kind of lock says so.
 	Close()
 }

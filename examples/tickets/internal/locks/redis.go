@@ -2,6 +2,7 @@ package locks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,7 +40,7 @@ return 0`)
 type redisLocks struct{ client *redis.Client }
 
 // OpenRedis gives locks in Redis, at redis://[user:password@]host:port/database. It does not
-// connect: Check does. What it takes outlives the instance until it expires.
+// connect yet. What it takes outlives the instance until it expires.
 func OpenRedis(url string) (Locks, error) {
 	opts, err := redis.ParseURL(url)
 	if err != nil {
@@ -88,11 +89,17 @@ func (l *redisLocks) Holders(ctx context.Context, tickets []string) (map[string]
 	return held, nil
 }
 
+func (l *redisLocks) Epoch(ctx context.Context) (int64, error) {
+	epoch, err := l.client.HGet(ctx, stateKey, "epoch").Int64()
+	if errors.Is(err, redis.Nil) {
+		return 0, nil
+	}
+	return epoch, silent(err)
+}
+
 func (l *redisLocks) Raise(ctx context.Context, epoch int64) error {
 	return silent(raise.Run(ctx, l.client, []string{stateKey}, epoch).Err())
 }
-
-func (l *redisLocks) Check(ctx context.Context) error { return silent(l.client.Ping(ctx).Err()) }
 
 func (l *redisLocks) Close() { l.client.Close() }
 

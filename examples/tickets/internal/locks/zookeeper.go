@@ -41,8 +41,8 @@ type zooKeeperLocks struct {
 }
 
 // OpenZooKeeper gives locks in ZooKeeper, by the ephemeral nodes of an instance: they go when
-// it ends, and at the latest timeout after it fell silent. It does not wait for a connection:
-// Check tells whether there is one. Close closes the session.
+// it ends, and at the latest timeout after it fell silent. It does not wait for a connection.
+// Close closes the session.
 func OpenZooKeeper(servers []string, timeout time.Duration, instance string, log *zap.Logger) Locks {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &zooKeeperLocks{
@@ -227,12 +227,19 @@ func epoch(ctx context.Context, sess *session.Session) (int64, error) {
 	return n, nil
 }
 
-func (l *zooKeeperLocks) Check(ctx context.Context) error {
+func (l *zooKeeperLocks) Epoch(ctx context.Context) (int64, error) {
 	sess, err := l.session()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return silent(sess.Sync(ctx, "/"))
+	if err := sess.Sync(ctx, "/"); err != nil { // its server may lag behind
+		return 0, silent(err)
+	}
+	e, err := epoch(ctx, sess)
+	if errors.Is(err, ErrNoEpoch) {
+		return 0, nil
+	}
+	return e, err
 }
 
 func (l *zooKeeperLocks) Close() {

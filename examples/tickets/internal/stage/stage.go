@@ -114,7 +114,7 @@ func (s *Stage) OpenAt(addr, instance string) (l locks.Locks) {
 		l = locks.OpenZooKeeper(strings.Split(addr, ","), Timeout, instance, zap.NewNop())
 	}
 	s.t.Cleanup(l.Close)
-	Until(s.t, "the lock service answers", func(ctx context.Context) bool { return l.Check(ctx) == nil })
+	Until(s.t, "the lock service answers", func(ctx context.Context) bool { _, err := l.Epoch(ctx); return err == nil })
 	return l
 }
 

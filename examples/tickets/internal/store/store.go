@@ -154,14 +154,25 @@ func isMissing(err error) bool {
 
 func notReady(err error) error { return fmt.Errorf("%w: %w; run `tickets init`", ErrNotReady, err) }
 
-// NewEpoch draws an epoch above one that was seen, for one kind of lock. Of several who saw
-// the same one draws; the others find what he drew. It tells which kind sells, and the epoch.
-func (s *Store) NewEpoch(ctx context.Context, lockType string, above int64) (Selling, error) {
-	_, err := s.db.ExecContext(ctx, s.query(`UPDATE service SET epoch = ?1 + 1 WHERE epoch <= ?1 AND lock_type = ?2`), above, lockType)
-	if err != nil {
-		return Selling{}, err
-	}
-	return s.Selling(ctx)
+// Anew lets one at a time, of all instances, decide upon the epoch: it is handed the one that
+// is, and gives the one that shall be, which is never lower. It tells which kind of lock sells,
+// and the epoch; when that is another kind nothing was decided.
+func (s *Store) Anew(ctx context.Context, lockType string, decide func(ctx context.Context, now int64) (int64, error)) (now Selling, err error) {
+	err = s.within(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `UPDATE service SET epoch = epoch`); err != nil { // the others wait here
+			return err
+		}
+		err := tx.QueryRowContext(ctx, `SELECT lock_type, epoch FROM service`).Scan(&now.LockType, &now.Epoch)
+		if err != nil || now.LockType != lockType {
+			return err
+		}
+		if now.Epoch, err = decide(ctx, now.Epoch); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, s.query(`UPDATE service SET epoch = ?1 WHERE epoch < ?1`), now.Epoch)
+		return err
+	})
+	return now, err
 }
 
 // Ticket is a ticket and its newest reservation, which may have expired or be lost.
