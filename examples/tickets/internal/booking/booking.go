@@ -86,6 +86,10 @@ func (s *Service) reserve(ctx context.Context, ticket, client string) (again boo
 	if t.BookedBy != "" {
 		return false, r, booked(t, client)
 	}
+	// To look costs less than to try and fail, which a thousand customers do at once.
+	if r, err := s.stands(ctx, t, client); err != nil || r.Left > 0 {
+		return false, r, err
+	}
 	token, err := s.Locks.Take(ctx, ticket, s.Hold)
 	switch {
 	case errors.Is(err, locks.ErrTaken):
@@ -117,12 +121,30 @@ func (s *Service) taken(ctx context.Context, ticket, client string) (again bool,
 	if t.BookedBy != "" {
 		return false, r, booked(t, client)
 	}
-	if t.Client == client && t.Left > 0 {
-		if holds, err := s.holds(ctx, t); err != nil || holds {
-			return false, Reservation{ticket, t.Left}, err
-		}
+	if r, err = s.stands(ctx, t, client); err == nil && r.Left <= 0 {
+		err = reserved(ticket)
 	}
-	return false, r, refuse(Reserved, "%s is reserved by somebody else; try again later, or take another", ticket)
+	return false, r, err
+}
+
+// stands gives a customer's own reservation if it still holds, an empty one when none holds, and
+// refuses when somebody else's does.
+func (s *Service) stands(ctx context.Context, t store.Ticket, client string) (Reservation, error) {
+	if t.Left <= 0 {
+		return Reservation{}, nil
+	}
+	holds, err := s.holds(ctx, t)
+	switch {
+	case err != nil || !holds:
+		return Reservation{}, err
+	case t.Client != client:
+		return Reservation{}, reserved(t.ID)
+	}
+	return Reservation{t.ID, t.Left}, nil
+}
+
+func reserved(ticket string) error {
+	return refuse(Reserved, "%s is reserved by somebody else; try again later, or take another", ticket)
 }
 
 // stale finds out why a reservation that had the lock changed nothing, and whether to begin

@@ -23,8 +23,9 @@ const (
 	epochNode = root + "/epoch"
 )
 
-// atOnce is how many tickets are looked at at a time.
-const atOnce = 16
+// atOnce is how much is asked of ZooKeeper at a time, by one instance. A try that can't be ended
+// in time costs the whole session, and all reservations with it: so the rest waits here.
+const atOnce = 32
 
 // redial is the pause after a session could not be had.
 const redial = 500 * time.Millisecond
@@ -35,9 +36,11 @@ type zooKeeperLocks struct {
 	log    *zap.Logger
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when keep has ended
+	turns  chan struct{} // capacity atOnce: full of those who ask
 
 	mu   sync.Mutex
 	sess *session.Session // nil while there is none
+	ours map[string]bool  // tickets that we hold, or try to
 }
 
 // OpenZooKeeper gives locks in ZooKeeper, by the ephemeral nodes of an instance: they go when
@@ -48,7 +51,7 @@ func OpenZooKeeper(servers []string, timeout time.Duration, instance string, log
 	l := &zooKeeperLocks{
 		opts: session.Options{Servers: servers, Timeout: timeout, Log: log},
 		who:  lock.Member{Agent: instance, Since: time.Now().UTC()}, log: log,
-		cancel: cancel, ended: make(chan struct{}),
+		cancel: cancel, ended: make(chan struct{}), turns: make(chan struct{}, atOnce), ours: map[string]bool{},
 	}
 	go l.keep(ctx)
 	return l
@@ -95,30 +98,78 @@ func (l *zooKeeperLocks) session() (*session.Session, error) {
 	return l.sess, nil
 }
 
-func (l *zooKeeperLocks) Take(ctx context.Context, ticket string, hold time.Duration) (Token, error) {
+func (l *zooKeeperLocks) Take(ctx context.Context, ticket string, hold time.Duration) (token Token, err error) {
+	if !l.begin(ticket) {
+		return token, ErrTaken // by another customer, here
+	}
+	held, token, err := l.try(ctx, ticket)
+	if err != nil {
+		l.end(ticket)
+		return token, err
+	}
+	expiry := time.AfterFunc(hold, held.Close)
+	context.AfterFunc(held.Context(), func() { // runs when it is not ours any more
+		expiry.Stop()
+		l.end(ticket)
+	})
+	return token, nil
+}
+
+// begin notes that we try to take a ticket, unless we do already, or hold it.
+func (l *zooKeeperLocks) begin(ticket string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ours[ticket] {
+		return false
+	}
+	l.ours[ticket] = true
+	return true
+}
+
+func (l *zooKeeperLocks) end(ticket string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.ours, ticket)
+}
+
+func (l *zooKeeperLocks) try(ctx context.Context, ticket string) (*lock.Held, Token, error) {
+	if err := l.turn(ctx); err != nil {
+		return nil, Token{}, err
+	}
+	defer l.done()
 	sess, err := l.session()
 	if err != nil {
-		return Token{}, err
+		return nil, Token{}, err
 	}
 	seat := &lock.Lock{Sess: sess, Dir: seat(ticket), Who: l.who, Log: l.log}
 	held, err := seat.TryExclusive(ctx)
 	if errors.Is(err, lock.ErrBusy) {
-		return Token{}, ErrTaken
+		return nil, Token{}, ErrTaken
 	}
 	if err != nil {
-		return Token{}, silent(err)
+		return nil, Token{}, silent(err)
 	}
 	// In the session that took the lock, and after it: an epoch of another life of ZooKeeper
 	// would give the token a false place.
 	epoch, err := epoch(ctx, sess)
 	if err != nil {
 		held.Close()
-		return Token{}, err
+		return nil, Token{}, err
 	}
-	expiry := time.AfterFunc(hold, held.Close)
-	context.AfterFunc(held.Context(), func() { expiry.Stop() }) // ends with the hold
-	return Token{epoch, int64(held.Token())}, nil
+	return held, Token{epoch, int64(held.Token())}, nil
 }
+
+// turn waits until there is room for one more who asks.
+func (l *zooKeeperLocks) turn(ctx context.Context) error {
+	select {
+	case l.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return silent(context.Cause(ctx))
+	}
+}
+
+func (l *zooKeeperLocks) done() { <-l.turns }
 
 func (l *zooKeeperLocks) Free(ctx context.Context, ticket string, t Token) error {
 	sess, err := l.session()
@@ -159,6 +210,10 @@ func (l *zooKeeperLocks) Holders(ctx context.Context, tickets []string) (map[str
 	group.SetLimit(atOnce)
 	for _, ticket := range tickets {
 		group.Go(func() error {
+			if err := l.turn(ctx); err != nil {
+				return err
+			}
+			defer l.done()
 			state, err := lock.Look(ctx, sess, seat(ticket))
 			if err != nil {
 				return silent(err)
