@@ -51,11 +51,13 @@ remove_all() { "${compose[@]}" --ansi never down -v --timeout 2 >/dev/null 2>&1 
 finish() {
   local status=$?
   trap - EXIT INT TERM
+  touch "$work/stop"
+  wait
   docker ps -q --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter status=paused | xargs -r docker unpause >/dev/null
   if [ "$status" != 0 ]; then
     printf '\n%s== failed: the state and the logs%s\n' "$bold" "$plain"
     "${compose[@]}" ps --all || true
-    "${compose[@]}" --ansi never logs --timestamps --tail 30 || true
+    "${compose[@]}" --ansi never logs --tail 10 || true
   fi
   if [ -n "${KEEP:-}" ]; then
     echo "KEEP: the stack stays; remove it with: docker compose -p $COMPOSE_PROJECT_NAME down -v"
@@ -105,11 +107,12 @@ all_ready() {
   for n in 0 1 2; do eventually 60 "instance $n is ready" readies "$n"; done
 }
 
-# torment: kills and pauses instances, one at a time, until it is ended.
+# torment: kills and pauses instances, one at a time, until it is told to stop. It leaves none so.
 torment() {
   local id n=0
-  while :; do
+  while [ ! -e "$work/stop" ]; do
     for id in $(instances | shuf); do
+      [ ! -e "$work/stop" ] || break
       n=$((n + 1))
       if [ $((n % 2)) = 1 ]; then
         docker kill "$id" && sleep 1 && docker start "$id"
@@ -122,9 +125,9 @@ torment() {
   done >/dev/null 2>&1
 }
 
-# wipe: deletes all that the lock service knows, each second.
+# wipe: deletes all that the lock service knows, each second, until it is told to stop.
 wipe() {
-  while :; do
+  while [ ! -e "$work/stop" ]; do
     if [ "$LOCK_TYPE" = distributed_lock ]; then
       "${compose[@]}" exec -T redis redis-cli FLUSHALL
     else
@@ -141,12 +144,10 @@ stampede() {
   : >"$work/faults"
   "$2" &
   job=$!
-  tickets stampede --url http://front:6005 --customers "$1" || fail "the stampede beside $2"
-  kill "$job" 2>/dev/null || true
-  wait "$job" 2>/dev/null || true
-  docker ps -q --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" --filter status=paused | xargs -r docker unpause >/dev/null
-  # shellcheck disable=SC2046 # a list of IDs
-  docker start $(instances) >/dev/null
+  tickets stampede --url http://front:6005 --customers "$1" --tickets 10 || fail "the stampede beside $2"
+  touch "$work/stop"
+  wait "$job"
+  rm "$work/stop"
   all_ready
   [ -s "$work/faults" ] || fail "nothing was done to the stack meanwhile"
   ok "$2: $(wc -l <"$work/faults") times"
