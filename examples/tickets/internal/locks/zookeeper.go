@@ -38,9 +38,9 @@ type zooKeeperLocks struct {
 	ended  chan struct{} // closed when keep has ended
 	turns  chan struct{} // capacity atOnce: full of those who ask
 
-	mu   sync.Mutex
-	sess *session.Session // nil while there is none
-	ours map[string]bool  // tickets that we hold, or try to
+	mu    sync.Mutex
+	sess  *session.Session // nil while there is none
+	tried map[string]bool  // tickets that somebody tries to take, here
 }
 
 // OpenZooKeeper gives locks in ZooKeeper, by the ephemeral nodes of an instance: they go when
@@ -51,7 +51,7 @@ func OpenZooKeeper(servers []string, timeout time.Duration, instance string, log
 	l := &zooKeeperLocks{
 		opts: session.Options{Servers: servers, Timeout: timeout, Log: log},
 		who:  lock.Member{Agent: instance, Since: time.Now().UTC()}, log: log,
-		cancel: cancel, ended: make(chan struct{}), turns: make(chan struct{}, atOnce), ours: map[string]bool{},
+		cancel: cancel, ended: make(chan struct{}), turns: make(chan struct{}, atOnce), tried: map[string]bool{},
 	}
 	go l.keep(ctx)
 	return l
@@ -100,36 +100,33 @@ func (l *zooKeeperLocks) session() (*session.Session, error) {
 
 func (l *zooKeeperLocks) Take(ctx context.Context, ticket string, hold time.Duration) (token Token, err error) {
 	if !l.begin(ticket) {
-		return token, ErrTaken // by another customer, here
+		return token, ErrTaken // of those who try at the same moment one at most has it
 	}
+	defer l.end(ticket)
 	held, token, err := l.try(ctx, ticket)
 	if err != nil {
-		l.end(ticket)
 		return token, err
 	}
 	expiry := time.AfterFunc(hold, held.Close)
-	context.AfterFunc(held.Context(), func() { // runs when it is not ours any more
-		expiry.Stop()
-		l.end(ticket)
-	})
+	context.AfterFunc(held.Context(), func() { expiry.Stop() }) // runs when it is not ours any more
 	return token, nil
 }
 
-// begin notes that we try to take a ticket, unless we do already, or hold it.
+// begin notes that somebody tries to take a ticket, unless another does.
 func (l *zooKeeperLocks) begin(ticket string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ours[ticket] {
+	if l.tried[ticket] {
 		return false
 	}
-	l.ours[ticket] = true
+	l.tried[ticket] = true
 	return true
 }
 
 func (l *zooKeeperLocks) end(ticket string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.ours, ticket)
+	delete(l.tried, ticket)
 }
 
 func (l *zooKeeperLocks) try(ctx context.Context, ticket string) (*lock.Held, Token, error) {
