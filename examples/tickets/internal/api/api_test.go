@@ -146,12 +146,15 @@ func TestServer_withoutItsServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, server := range map[string]*httptest.Server{
-		"no Redis":     newServer(t, locks.Redis, redis, stage.Store(t, locks.Redis, 1)),
-		"no ZooKeeper": newServer(t, locks.ZooKeeper, notThere(t, nobody), stage.Store(t, locks.ZooKeeper, 1)),
-		"another type": newServer(t, locks.Redis, redis, stage.Store(t, locks.ZooKeeper, 1)),
-		"no tables":    newServer(t, locks.Redis, redis, noTables(t)),
+	for what, start := range map[string]func() *httptest.Server{ // one after the other: they may share a database
+		"no Redis": func() *httptest.Server { return newServer(t, locks.Redis, redis, stage.Store(t, locks.Redis, 1)) },
+		"no ZooKeeper": func() *httptest.Server {
+			return newServer(t, locks.ZooKeeper, notThere(t, nobody), stage.Store(t, locks.ZooKeeper, 1))
+		},
+		"another type": func() *httptest.Server { return newServer(t, locks.Redis, redis, stage.Store(t, locks.ZooKeeper, 1)) },
+		"no tables":    func() *httptest.Server { return newServer(t, locks.Redis, redis, noTables(t)) },
 	} {
+		server := start()
 		status, reply := ask(t, server, "POST", "/reserve_ticket", json1, `{"ticket_id":"ticket-1","client_id":"alice"}`)
 		want := map[string]string{"another type": "other_lock_type", "no tables": "not_set_up"}[what]
 		if want == "" {
