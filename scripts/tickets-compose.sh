@@ -144,7 +144,7 @@ stampede() {
   : >"$work/faults"
   "$2" &
   job=$!
-  tickets stampede --url http://front:6005 --customers "$1" --tickets 10 || fail "the stampede beside $2"
+  tickets stampede --url http://front:6005 --customers "$1" --tickets 10 --within 5m || fail "the stampede beside $2"
   touch "$work/stop"
   wait "$job"
   rm "$work/stop"
