@@ -54,7 +54,7 @@ awk '
     for (k = 1; k <= 2; k++) {
       m[k] = middle(kinds[k])
       printf "%-17s %6.0f requests/s (", kinds[k], m[k]
-      for (i = 1; i <= n[kinds[k]]; i++) printf "%s%.0f", i > 1 ? ", " : "", rate[kinds[k], i]
+      for (i = 1; i <= n[kinds[k]]; i++) printf "%s%.0f", (i > 1 ? ", " : ""), rate[kinds[k], i]
       print ")"
     }
     if (!m[1] || !m[2]) exit 1
