@@ -9,8 +9,8 @@
 //
 // An answer is 200, or has a body that says why not: {"error":{"code":"…","message":"…"}}. The
 // status is 400 when the customer does not get what he asked for, 404, 405, 413 and 415 as HTTP
-// has them, and 503 when the database or the lock service does not answer: nothing is known to
-// have happened then, and the same request may be sent again.
+// has them, and 503 when the database or the lock service does not answer: what was asked for
+// may have been done or not. Send the same request again.
 package api
 
 import (
@@ -21,7 +21,9 @@ import (
 	"math"
 	"mime"
 	"net/http"
+	"path"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 
@@ -72,7 +74,19 @@ func New(service *booking.Service, log *zap.Logger) http.Handler {
 	} {
 		mux.Handle(path, s.only(methods))
 	}
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The mux would send //reserve_ticket elsewhere, with a page for people.
+		asked := r.URL.EscapedPath()
+		if clean := path.Clean("/" + asked); asked != clean && asked != clean+"/" {
+			s.answer(w, http.StatusNotFound, notHere(r))
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func notHere(r *http.Request) Reply {
+	return failed("not_found", r.URL.Path+" is not here; try GET /available_tickets")
 }
 
 // only answers requests of certain methods.
@@ -85,7 +99,7 @@ func (s *server) only(methods map[string]func(*http.Request) (Reply, error)) htt
 		do := methods[method]
 		switch {
 		case len(methods) == 0:
-			s.answer(w, http.StatusNotFound, failed("not_found", r.URL.Path+" is not here; try GET /available_tickets"))
+			s.answer(w, http.StatusNotFound, notHere(r))
 			return
 		case do == nil:
 			for allowed := range methods {
@@ -184,6 +198,9 @@ func read(r *http.Request) (a ask, err error) {
 		return a, bad(http.StatusBadRequest, "bad_body", "the body ended early: "+err.Error())
 	case len(body) == 0:
 		return a, bad(http.StatusBadRequest, "no_body", "there is no body; it looks like "+example)
+	}
+	if !utf8.Valid(body) { // what is no character would become the same one for all
+		return a, bad(http.StatusBadRequest, "bad_json", "the body is not in UTF-8")
 	}
 	if err := json.Unmarshal(body, &a); err != nil {
 		return a, bad(http.StatusBadRequest, "bad_json", "the body is no JSON object with two strings ("+err.Error()+"); it looks like "+example)

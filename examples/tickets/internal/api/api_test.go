@@ -114,6 +114,9 @@ func TestServer_badRequestsAreNoFaultOfTheServers(t *testing.T) {
 		{"POST", "/reserve_ticket", json1, `{"ticket_id":1,"client_id":"alice"}`, 400, "bad_json"},
 		{"POST", "/reserve_ticket", json1, `{"ticket_id":"../x","client_id":"alice"}`, 400, "bad_name"},
 		{"POST", "/reserve_ticket", json1, `{"ticket_id":"ticket-1","client_id":"a\u0000b"}`, 400, "bad_name"},
+		// Of two customers these would make one.
+		{"POST", "/reserve_ticket", json1, "{\"ticket_id\":\"ticket-1\",\"client_id\":\"M\xfcller\"}", 400, "bad_json"},
+		{"POST", "/reserve_ticket", json1, `{"ticket_id":"ticket-1","client_id":"a\ud800b"}`, 400, "bad_name"},
 		{"POST", "/reserve_ticket", json1, `{"ticket_id":"ticket-2","client_id":"alice"}`, 400, "unknown_ticket"},
 		{"POST", "/book_ticket", json1, `{"ticket_id":"ticket-2","client_id":"alice"}`, 400, "unknown_ticket"},
 		{"POST", "/reserve_ticket", json1, strings.Repeat(" ", 100<<10), 413, "too_large"},
@@ -125,6 +128,10 @@ func TestServer_badRequestsAreNoFaultOfTheServers(t *testing.T) {
 		{"GET", "/tickets/..%2fx", "", "", 400, "bad_name"},
 		{"GET", "/tickets/" + strings.Repeat("a", 1000), "", "", 400, "bad_name"},
 		{"GET", "/nowhere", "", "", 404, "not_found"},
+		{"GET", "//tickets", "", "", 404, "not_found"},
+		{"GET", "/./available_tickets", "", "", 404, "not_found"},
+		{"POST", "/x/../book_ticket", json1, good, 404, "not_found"},
+		{"GET", "/available_tickets/", "", "", 404, "not_found"},
 		{"DELETE", "/tickets/ticket-1/reservation", json1, "", 400, "no_body"},
 	} {
 		status, reply := ask(t, server, c.method, c.path, c.kind, c.body)

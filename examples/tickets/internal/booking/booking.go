@@ -51,7 +51,8 @@ type Service struct {
 	Hold     time.Duration // how long a reservation holds
 	Log      *zap.Logger
 
-	// paused is called between a lock and the write that relies on it: tests stop there.
+	// paused is called before a lock, and between it and the write that relies on it: tests
+	// stop there.
 	paused func(what string)
 }
 
@@ -90,20 +91,25 @@ func (s *Service) reserve(ctx context.Context, ticket, client string) (again boo
 	if r, err := s.stands(ctx, t, client); err != nil || r.Left > 0 {
 		return false, r, err
 	}
-	token, err := s.Locks.Take(ctx, ticket, s.Hold)
+	s.pause("take")
+	began := time.Now()
+	// In the epoch that was read together with the kind of lock: no token is of an epoch that
+	// the database has not given yet, or has given to another kind.
+	token, err := s.Locks.Take(ctx, ticket, t.Epoch, s.Hold)
 	switch {
 	case errors.Is(err, locks.ErrTaken):
 		return s.taken(ctx, ticket, client)
-	case errors.Is(err, locks.ErrNoEpoch):
+	case errors.Is(err, locks.ErrEpoch):
 		again, err = s.beginAnew(ctx, 0)
 		return again, r, err
 	case err != nil:
 		return false, r, err
 	}
+	left := s.Hold - time.Since(began) // not longer than the lock
 	s.pause("reserve")
-	err = s.Store.Reserve(ctx, ticket, client, token, s.Hold)
+	err = s.Store.Reserve(ctx, ticket, client, token, left)
 	if err == nil {
-		return false, Reservation{ticket, s.Hold}, nil
+		return false, Reservation{ticket, left}, nil
 	}
 	if errors.Is(err, store.ErrStale) {
 		again, err = s.stale(ctx, ticket, client, token)
@@ -176,8 +182,8 @@ func (s *Service) stale(ctx context.Context, ticket, client string, token locks.
 	return false, refuse(Lost, "the lock of %s was lost before the reservation was written; try again", ticket)
 }
 
-// beginAnew makes database and lock service agree upon an epoch: a new one, when the lock
-// service has none, has one that the database did not give, or the one that it has is bad. One
+// beginAnew makes database and lock service agree upon an epoch: the database's, or a new one
+// when the lock service has none, has one that the database did not give, or that is bad. One
 // instance at a time does so, and the others find it done. It tells to begin the request anew;
 // its error is for one that has begun too often.
 func (s *Service) beginAnew(ctx context.Context, bad int64) (again bool, _ error) {
@@ -199,7 +205,7 @@ func (s *Service) beginAnew(ctx context.Context, bad int64) (again bool, _ error
 	if err != nil {
 		return false, err
 	}
-	return true, locks.ErrNoEpoch
+	return true, locks.ErrEpoch
 }
 
 // Book sells a ticket to the customer who has reserved it. Who has bought it already is told
@@ -287,8 +293,11 @@ func (s *Service) whyNot(ctx context.Context, ticket, client string) error {
 	return refuse(Lost, "your reservation of %s does not hold any more: reserve it again", ticket)
 }
 
-// holds tells whether the lock of a ticket's newest reservation is still held.
+// holds tells whether a ticket's newest reservation is of this epoch, and its lock still held.
 func (s *Service) holds(ctx context.Context, t store.Ticket) (bool, error) {
+	if t.Token.Epoch != t.Epoch { // the database refuses it
+		return false, nil
+	}
 	held, err := s.Locks.Holders(ctx, []string{t.ID})
 	return held[t.ID] == t.Token, err
 }
@@ -353,7 +362,7 @@ func (s *Service) Ready(ctx context.Context) error {
 	epoch, err := s.Locks.Epoch(ctx)
 	if err == nil && epoch == 0 {
 		_, err = s.beginAnew(ctx, 0)
-		if errors.Is(err, locks.ErrNoEpoch) {
+		if errors.Is(err, locks.ErrEpoch) {
 			err = nil // it has one now
 		}
 	}
@@ -416,6 +425,10 @@ func named(ticket, client string) error {
 		return refuse(BadName, "client_id must have 1 to 128 characters")
 	}
 	for _, r := range client {
+		// JSON's half characters, as \ud800, become this one: of two customers they would make one.
+		if r == utf8.RuneError {
+			return refuse(BadName, "client_id must not have the character U+FFFD, which stands for one that could not be read")
+		}
 		if !unicode.IsGraphic(r) {
 			return refuse(BadName, "client_id must have characters that can be printed")
 		}

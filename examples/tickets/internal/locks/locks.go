@@ -16,9 +16,9 @@ import (
 var (
 	// ErrTaken says that somebody else holds the ticket.
 	ErrTaken = errors.New("somebody else holds the ticket")
-	// ErrNoEpoch says that the lock service has no epoch: it is new, or was wiped. Draw one
-	// from the database, and Raise it.
-	ErrNoEpoch = errors.New("the lock service has no epoch")
+	// ErrEpoch says that the lock service has another epoch than the database, or none: it is
+	// new, or was wiped. Let them agree upon one, and Raise it.
+	ErrEpoch = errors.New("the lock service has not the database's epoch")
 	// ErrUnavailable says that the lock service does not answer at present.
 	ErrUnavailable = errors.New("the lock service does not answer")
 )
@@ -53,17 +53,19 @@ func parseToken(s string) (t Token, err error) {
 // called from several goroutines at once. An error that is none of this package's wraps
 // ErrUnavailable, or is ctx's.
 type Locks interface {
-	// Take takes a ticket's lock for so long; it is free again after that, or when the
-	// instance ends and the kind of lock says so. The errors: ErrTaken, ErrNoEpoch.
-	Take(ctx context.Context, ticket string, hold time.Duration) (Token, error)
+	// Take takes a ticket's lock in that epoch, for so long; it is free again after that, or
+	// when the instance ends and the kind of lock says so. The errors: ErrTaken, ErrEpoch. On
+	// any other the lock may be ours and known to nobody: Take has tried to free it then.
+	Take(ctx context.Context, ticket string, epoch int64, hold time.Duration) (Token, error)
 	// Free frees a ticket's lock if it is still held with that token, by any instance.
 	Free(ctx context.Context, ticket string, t Token) error
-	// Holders tells with which tokens tickets are held. One that is not in the map is free.
-	// It sees what any instance took before the call.
+	// Holders tells with which tokens tickets are held. One that is not in the map is free: a
+	// lock of an epoch before the service's is worth nothing. It sees what any instance took
+	// before the call.
 	Holders(ctx context.Context, tickets []string) (map[string]Token, error)
 	// Epoch tells the lock service's epoch; 0 when it has none.
 	Epoch(ctx context.Context) (int64, error)
-	// Raise sets the epoch, unless it is as high already.
+	// Raise sets the epoch, unless it is as high already. What was taken before is free.
 	Raise(ctx context.Context, epoch int64) error
 	// Close ends the instance's part: what it holds is free, where the kind of lock says so.
 	Close()

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/locks"
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/stage"
@@ -18,7 +21,7 @@ func TestTake_oneHolderAtATime(t *testing.T) {
 		one, two := s.Open("one"), s.Open("two")
 		raise(t, one, 7)
 		first := take(t, one, "seat", time.Minute)
-		if _, err := two.Take(t.Context(), "seat", time.Minute); !errors.Is(err, locks.ErrTaken) {
+		if _, err := two.Take(t.Context(), "seat", 7, time.Minute); !errors.Is(err, locks.ErrTaken) {
 			t.Errorf("the second has it too: %v", err)
 		}
 		if other := take(t, two, "another", time.Minute); !first.Less(other) || other.Epoch != 7 {
@@ -68,7 +71,7 @@ func TestTake_isFreeAgainAfterItsTime(t *testing.T) {
 		var second locks.Token
 		stage.Until(t, "it is free", func(ctx context.Context) bool {
 			var err error
-			second, err = two.Take(ctx, "seat", time.Minute)
+			second, err = two.Take(ctx, "seat", 1, time.Minute)
 			return err == nil
 		})
 		// Not a bound on speed: this is what is promised.
@@ -97,7 +100,7 @@ func TestTake_tokensRiseAsLocksAreTaken(t *testing.T) {
 					var token locks.Token
 					stage.Until(t, "it is our turn", func(ctx context.Context) bool {
 						var err error
-						token, err = l.Take(ctx, "seat", time.Minute)
+						token, err = l.Take(ctx, "seat", 1, time.Minute)
 						return err == nil
 					})
 					mu.Lock()
@@ -119,13 +122,13 @@ func TestTake_tokensRiseAsLocksAreTaken(t *testing.T) {
 func TestTake_aServiceThatWasWipedWantsAnEpoch(t *testing.T) {
 	stage.Each(t, func(t *testing.T, s *stage.Stage) {
 		l := s.Open("one")
-		if _, err := l.Take(t.Context(), "seat", time.Minute); !errors.Is(err, locks.ErrNoEpoch) {
+		if _, err := l.Take(t.Context(), "seat", 3, time.Minute); !errors.Is(err, locks.ErrEpoch) {
 			t.Errorf("a new one: %v", err)
 		}
 		raise(t, l, 3)
 		before := take(t, l, "seat", time.Minute)
 		s.Wipe()
-		if _, err := l.Take(t.Context(), "seat", time.Minute); !errors.Is(err, locks.ErrNoEpoch) {
+		if _, err := l.Take(t.Context(), "seat", 3, time.Minute); !errors.Is(err, locks.ErrEpoch) {
 			t.Errorf("a wiped one: %v", err)
 		}
 		if held := holders(t, l, "seat"); len(held) != 0 {
@@ -139,6 +142,87 @@ func TestTake_aServiceThatWasWipedWantsAnEpoch(t *testing.T) {
 	})
 }
 
+// TestTake_aLockOfAnEarlierEpochIsFree: the database refuses whoever has it.
+func TestTake_aLockOfAnEarlierEpochIsFree(t *testing.T) {
+	stage.Each(t, func(t *testing.T, s *stage.Stage) {
+		one, two := s.Open("one"), s.Open("two")
+		raise(t, one, 3)
+		first := take(t, one, "seat", time.Minute)
+		if _, err := two.Take(t.Context(), "seat", 4, time.Minute); !errors.Is(err, locks.ErrEpoch) {
+			t.Errorf("in an epoch that has not come: %v", err)
+		}
+		raise(t, one, 4)
+		if held := holders(t, two, "seat"); len(held) != 0 {
+			t.Errorf("held: %v", held)
+		}
+		if _, err := two.Take(t.Context(), "seat", 3, time.Minute); !errors.Is(err, locks.ErrEpoch) {
+			t.Errorf("in an epoch that is over: %v", err)
+		}
+		var second locks.Token
+		stage.Until(t, "it can be taken", func(ctx context.Context) (is bool) {
+			var err error
+			second, err = two.Take(ctx, "seat", 4, time.Minute)
+			return err == nil
+		})
+		if !first.Less(second) || second.Epoch != 4 {
+			t.Errorf("tokens %v, then %v", first, second)
+		}
+		if err := one.Free(t.Context(), "seat", first); err != nil {
+			t.Fatal(err)
+		}
+		if held := holders(t, one, "seat"); held["seat"] != second {
+			t.Errorf("held: %v, want %v", held, second)
+		}
+	})
+}
+
+// TestRedis_anAnswerThatWasLostLeavesNoLock: the script ran, and nobody learned its token.
+func TestRedis_anAnswerThatWasLostLeavesNoLock(t *testing.T) {
+	s := stage.New(t, locks.Redis)
+	_, server, _ := strings.Cut(s.Addr(), "://")
+	server, number, _ := strings.Cut(server, "/")
+	line := newLine(t, server)
+	far, near := s.OpenAt("redis://"+line.addr()+"/"+number, "far"), s.Open("near")
+	raise(t, near, 1)
+	take(t, far, "another", time.Hour) // the script is known from now on
+
+	line.set(loses)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := far.Take(ctx, "seat", 1, time.Hour); !errors.Is(err, locks.ErrUnavailable) {
+		t.Errorf("no answer came, and yet: %v", err)
+	}
+	take(t, near, "seat", time.Hour)
+
+	line.set(breaks) // the client asks once more by itself, over another connection
+	token := take(t, far, "third", time.Hour)
+	if held := holders(t, near, "third"); held["third"] != token {
+		t.Errorf("held: %v, want %v", held, token)
+	}
+}
+
+// TestRedis_whatOthersWroteThereIsNoLock, and no epoch: sales go on.
+func TestRedis_whatOthersWroteThereIsNoLock(t *testing.T) {
+	s := stage.New(t, locks.Redis)
+	l := s.Open("one")
+	opts, err := redis.ParseURL(s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(opts)
+	defer client.Close()
+	client.HSet(t.Context(), "{tickets}:state", "epoch", "a word")
+	if epoch, err := l.Epoch(t.Context()); err != nil || epoch != 0 {
+		t.Errorf("epoch %d, %v", epoch, err)
+	}
+	raise(t, l, 1)
+	client.Set(t.Context(), "{tickets}:lock:seat", "a word", 0)
+	if held := holders(t, l, "seat"); len(held) != 0 {
+		t.Errorf("held: %v", held)
+	}
+	take(t, l, "seat", time.Hour)
+}
+
 // TestZooKeeper_anInstanceThatFallsSilentHoldsNothing: at the latest after its session's
 // timeout, though it may still run. It goes on by itself.
 func TestZooKeeper_anInstanceThatFallsSilentHoldsNothing(t *testing.T) {
@@ -147,14 +231,14 @@ func TestZooKeeper_anInstanceThatFallsSilentHoldsNothing(t *testing.T) {
 	silent, other := s.OpenAt(line.addr(), "silent"), s.Open("other")
 	raise(t, other, 1)
 	first := take(t, silent, "seat", time.Hour)
-	line.cut(true)
+	line.set(dead)
 	stage.Until(t, "it is free", func(ctx context.Context) bool { return len(holders(t, other, "seat")) == 0 })
 	if second := take(t, other, "seat", time.Hour); !first.Less(second) {
 		t.Errorf("tokens %v, then %v", first, second)
 	}
-	line.cut(false)
+	line.set(open)
 	stage.Until(t, "it has another session", func(ctx context.Context) bool {
-		_, err := silent.Take(ctx, "another", time.Hour)
+		_, err := silent.Take(ctx, "another", 1, time.Hour)
 		return err == nil
 	})
 }
@@ -170,7 +254,11 @@ func TestZooKeeper_closingFreesAtOnce(t *testing.T) {
 
 func take(t *testing.T, l locks.Locks, ticket string, hold time.Duration) locks.Token {
 	t.Helper()
-	token, err := l.Take(t.Context(), ticket, hold)
+	epoch, err := l.Epoch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := l.Take(t.Context(), ticket, epoch, hold)
 	if err != nil {
 		t.Fatalf("take %s: %v", ticket, err)
 	}
@@ -193,12 +281,12 @@ func holders(t *testing.T, l locks.Locks, tickets ...string) map[string]locks.To
 	return held
 }
 
-// line is a way to a server that can be cut: what is sent is lost then, and nobody is told.
+// line is a way to a server that can be set to lose what is sent.
 type line struct {
 	listener net.Listener
 	server   string
 	mu       sync.Mutex
-	isCut    bool
+	state    state
 	conns    []net.Conn
 }
 
@@ -232,10 +320,20 @@ func newLine(t *testing.T, server string) *line {
 
 func (l *line) addr() string { return l.listener.Addr().String() }
 
-func (l *line) cut(yes bool) {
+// state is what a line does.
+type state int
+
+const (
+	open   state = iota
+	dead         // all is lost, and nobody is told
+	loses        // the server's next answer is lost
+	breaks       // at the server's next answer the connection breaks
+)
+
+func (l *line) set(s state) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.isCut = yes
+	l.state = s
 }
 
 func (l *line) carry(client net.Conn) {
@@ -251,23 +349,30 @@ func (l *line) carry(client net.Conn) {
 	for from, to := range map[net.Conn]net.Conn{client: server, server: client} {
 		both.Go(func() {
 			defer to.Close()
-			io.Copy(&gate{l, to}, from)
+			io.Copy(&gate{l, to, from == server}, from)
 		})
 	}
 	both.Wait()
 }
 
-// gate swallows what comes while the line is cut.
+// gate passes on what comes, as its line's state wants it.
 type gate struct {
 	*line
-	to net.Conn
+	to     net.Conn
+	answer bool
 }
 
 func (g *gate) Write(b []byte) (int, error) {
 	g.mu.Lock()
-	cut := g.isCut
+	now := g.state
+	if g.answer && (now == loses || now == breaks) {
+		g.state = open
+	}
 	g.mu.Unlock()
-	if cut {
+	switch {
+	case now == breaks && g.answer:
+		return 0, io.ErrClosedPipe
+	case now == dead, now == loses && g.answer:
 		return len(b), nil
 	}
 	return g.to.Write(b)

@@ -2,8 +2,11 @@ package locks
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -11,29 +14,38 @@ import (
 
 // The keys. The braces keep all of them on one server of a cluster, as the scripts need it.
 const (
-	lockKey  = "{tickets}:lock:" // and the ticket: the token that holds it, with an expiry
+	lockKey  = "{tickets}:lock:" // and the ticket: "token nonce" of who holds it, with an expiry
 	stateKey = "{tickets}:state" // a hash of epoch and number, so that both are lost or kept
 )
 
 var (
 	// take counts in the script that sets the key. A number that was drawn before or after
-	// would not be in the order of the locks.
+	// would not be in the order of the locks. A request that comes twice, because the answer to
+	// the first was lost, has the same nonce, and gets the same token. A lock of another epoch
+	// is worth nothing.
 	take = redis.NewScript(`
-local epoch = redis.call('HGET', KEYS[2], 'epoch')
-if not epoch then return 'no epoch' end
-if redis.call('EXISTS', KEYS[1]) == 1 then return '' end
-local token = epoch .. '.' .. redis.call('HINCRBY', KEYS[2], 'number', 1)
-redis.call('SET', KEYS[1], token, 'NX', 'PX', ARGV[1])
+local epoch, nonce, hold = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('HGET', KEYS[2], 'epoch') ~= epoch then return 'epoch' end
+local held = redis.call('GET', KEYS[1])
+if held then
+  local token, whose = string.match(held, '^(%d+%.%d+) (%w+)$')
+  if whose == nonce then return token end
+  if token and string.match(token, '^%d+') == epoch then return 'taken' end
+end
+local token = epoch .. '.' .. string.format('%d', redis.call('HINCRBY', KEYS[2], 'number', 1))
+redis.call('SET', KEYS[1], token .. ' ' .. nonce, 'PX', hold)
 return token`)
 
-	// free compares and deletes: the key may be somebody else's by now.
+	// free compares and deletes: the key may be somebody else's by now. It takes either a token
+	// or a nonce, and "" for the other.
 	free = redis.NewScript(`
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+local token, whose = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+%.%d+) (%w+)$')
+if token and (token == ARGV[1] or whose == ARGV[2]) then return redis.call('DEL', KEYS[1]) end
 return 0`)
 
 	raise = redis.NewScript(`
-local epoch = redis.call('HGET', KEYS[1], 'epoch')
-if not epoch or tonumber(epoch) < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'epoch', ARGV[1]) end
+local epoch = tonumber(string.match(redis.call('HGET', KEYS[1], 'epoch') or '', '^%d+$') or '')
+if not epoch or epoch < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'epoch', ARGV[1]) end
 return 0`)
 )
 
@@ -46,24 +58,32 @@ func OpenRedis(url string) (Locks, error) {
 	if err != nil {
 		return nil, err
 	}
+	opts.ContextTimeoutEnabled = true // a request's end is ours, too
 	return &redisLocks{redis.NewClient(opts)}, nil
 }
 
-func (l *redisLocks) Take(ctx context.Context, ticket string, hold time.Duration) (Token, error) {
-	token, err := take.Run(ctx, l.client, []string{lockKey + ticket, stateKey}, hold.Milliseconds()).Text()
+func (l *redisLocks) Take(ctx context.Context, ticket string, epoch int64, hold time.Duration) (Token, error) {
+	nonce := rand.Text()
+	token, err := take.Run(ctx, l.client, []string{lockKey + ticket, stateKey}, epoch, nonce, hold.Milliseconds()).Text()
 	switch {
-	case err != nil:
-		return Token{}, silent(err)
-	case token == "":
+	case err != nil: // it may be ours all the same, and nobody would know
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		return Token{}, silent(errors.Join(err, l.free(ctx, ticket, "", nonce)))
+	case token == "taken":
 		return Token{}, ErrTaken
-	case token == "no epoch":
-		return Token{}, ErrNoEpoch
+	case token == "epoch":
+		return Token{}, ErrEpoch
 	}
 	return parseToken(token)
 }
 
 func (l *redisLocks) Free(ctx context.Context, ticket string, t Token) error {
-	return silent(free.Run(ctx, l.client, []string{lockKey + ticket}, t.String()).Err())
+	return silent(l.free(ctx, ticket, t.String(), ""))
+}
+
+func (l *redisLocks) free(ctx context.Context, ticket, token, nonce string) error {
+	return free.Run(ctx, l.client, []string{lockKey + ticket}, token, nonce).Err()
 }
 
 func (l *redisLocks) Holders(ctx context.Context, tickets []string) (map[string]Token, error) {
@@ -75,26 +95,42 @@ func (l *redisLocks) Holders(ctx context.Context, tickets []string) (map[string]
 	for i, ticket := range tickets {
 		keys[i] = lockKey + ticket
 	}
-	values, err := l.client.MGet(ctx, keys...).Result()
-	if err != nil {
+	var values *redis.SliceCmd
+	var state *redis.StringCmd
+	_, err := l.client.TxPipelined(ctx, func(both redis.Pipeliner) error {
+		values, state = both.MGet(ctx, keys...), both.HGet(ctx, stateKey, "epoch")
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, silent(err)
 	}
-	for i, value := range values {
-		if text, ok := value.(string); ok {
-			if held[tickets[i]], err = parseToken(text); err != nil {
-				return nil, fmt.Errorf("the key %s: %w", keys[i], err)
-			}
+	epoch := asEpoch(state.Val())
+	for i, value := range values.Val() {
+		text, _ := value.(string)
+		text, _, _ = strings.Cut(text, " ")
+		// What others wrote there is no lock: take sets it anew.
+		if token, err := parseToken(text); err == nil && token.Epoch == epoch {
+			held[tickets[i]] = token
 		}
 	}
 	return held, nil
 }
 
 func (l *redisLocks) Epoch(ctx context.Context) (int64, error) {
-	epoch, err := l.client.HGet(ctx, stateKey, "epoch").Int64()
-	if errors.Is(err, redis.Nil) {
-		return 0, nil
+	epoch, err := l.client.HGet(ctx, stateKey, "epoch").Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return 0, silent(err)
 	}
-	return epoch, silent(err)
+	return asEpoch(epoch), nil
+}
+
+// asEpoch reads an epoch; 0 when there is none, or somebody else wrote there: Raise mends it.
+func asEpoch(s string) int64 {
+	epoch, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return epoch
 }
 
 func (l *redisLocks) Raise(ctx context.Context, epoch int64) error {

@@ -98,18 +98,19 @@ func (l *zooKeeperLocks) session() (*session.Session, error) {
 	return l.sess, nil
 }
 
-func (l *zooKeeperLocks) Take(ctx context.Context, ticket string, hold time.Duration) (token Token, err error) {
+func (l *zooKeeperLocks) Take(ctx context.Context, ticket string, epoch int64, hold time.Duration) (token Token, err error) {
 	if !l.begin(ticket) {
 		return token, ErrTaken // of those who try at the same moment one at most has it
 	}
 	defer l.end(ticket)
-	held, token, err := l.try(ctx, ticket)
+	began := time.Now()
+	held, err := l.try(ctx, ticket, epoch)
 	if err != nil {
 		return token, err
 	}
-	expiry := time.AfterFunc(hold, held.Close)
+	expiry := time.AfterFunc(hold-time.Since(began), held.Close)
 	context.AfterFunc(held.Context(), func() { expiry.Stop() }) // runs when it is not ours any more
-	return token, nil
+	return Token{epoch, int64(held.Token())}, nil
 }
 
 // begin notes that somebody tries to take a ticket, unless another does.
@@ -129,31 +130,59 @@ func (l *zooKeeperLocks) end(ticket string) {
 	delete(l.tried, ticket)
 }
 
-func (l *zooKeeperLocks) try(ctx context.Context, ticket string) (*lock.Held, Token, error) {
+func (l *zooKeeperLocks) try(ctx context.Context, ticket string, epoch int64) (*lock.Held, error) {
 	if err := l.turn(ctx); err != nil {
-		return nil, Token{}, err
+		return nil, err
 	}
 	defer l.done()
 	sess, err := l.session()
 	if err != nil {
-		return nil, Token{}, err
+		return nil, err
 	}
 	seat := &lock.Lock{Sess: sess, Dir: seat(ticket), Who: l.who, Log: l.log}
 	held, err := seat.TryExclusive(ctx)
 	if errors.Is(err, lock.ErrBusy) {
-		return nil, Token{}, ErrTaken
+		return nil, l.busy(ctx, sess, seat.Dir, epoch)
 	}
 	if err != nil {
-		return nil, Token{}, silent(err)
+		return nil, silent(err)
 	}
 	// In the session that took the lock, and after it: an epoch of another life of ZooKeeper
 	// would give the token a false place.
-	epoch, err := epoch(ctx, sess)
+	now, err := readEpoch(ctx, sess)
+	if err == nil && (now.epoch != epoch || now.since > int64(held.Token())) {
+		err = ErrEpoch
+	}
 	if err != nil {
 		held.Close()
-		return nil, Token{}, err
+		return nil, err
 	}
-	return held, Token{epoch, int64(held.Token())}, nil
+	return held, nil
+}
+
+// busy tells why a lock could not be had. A holder of an epoch before the service's is worth
+// nothing, and must go first.
+func (l *zooKeeperLocks) busy(ctx context.Context, sess *session.Session, dir string, epoch int64) error {
+	now, err := readEpoch(ctx, sess)
+	switch {
+	case err != nil:
+		return err
+	case now.epoch != epoch:
+		return ErrEpoch
+	}
+	state, err := lock.Look(ctx, sess, dir)
+	if err != nil {
+		return silent(err)
+	}
+	for _, h := range state.Holders {
+		if int64(h.Token) < now.since {
+			if err := lock.Evict(ctx, sess, dir, h.Place); err != nil {
+				return silent(err)
+			}
+			return ErrEpoch // all is said again: begin anew
+		}
+	}
+	return ErrTaken
 }
 
 // turn waits until there is room for one more who asks.
@@ -194,10 +223,7 @@ func (l *zooKeeperLocks) Holders(ctx context.Context, tickets []string) (map[str
 	if err := sess.Sync(ctx, "/"); err != nil {
 		return nil, silent(err)
 	}
-	epoch, err := epoch(ctx, sess)
-	if errors.Is(err, ErrNoEpoch) {
-		epoch, err = 0, nil // nobody can have taken a lock that counts
-	}
+	now, err := readEpoch(ctx, sess)
 	if err != nil {
 		return nil, err
 	}
@@ -215,10 +241,10 @@ func (l *zooKeeperLocks) Holders(ctx context.Context, tickets []string) (map[str
 			if err != nil {
 				return silent(err)
 			}
-			if len(state.Holders) > 0 {
+			if len(state.Holders) > 0 && int64(state.Holders[0].Token) > now.since {
 				mu.Lock()
 				defer mu.Unlock()
-				held[ticket] = Token{epoch, int64(state.Holders[0].Token)}
+				held[ticket] = Token{now.epoch, int64(state.Holders[0].Token)}
 			}
 			return nil
 		})
@@ -243,8 +269,7 @@ func (l *zooKeeperLocks) Raise(ctx context.Context, to int64) error {
 		if err != nil {
 			return silent(err)
 		}
-		have, err := strconv.ParseInt(string(node.Data), 10, 64)
-		if err == nil && have >= to {
+		if asEpoch(string(node.Data)) >= to {
 			return nil
 		}
 		_, err = sess.Set(ctx, epochNode, []byte(strconv.FormatInt(to, 10)), node.Stat.Version)
@@ -264,19 +289,19 @@ func makeEpoch(ctx context.Context, sess *session.Session, epoch int64) error {
 	return err
 }
 
-func epoch(ctx context.Context, sess *session.Session) (int64, error) {
+// era is an epoch, 0 when there is none, and the zxid it was raised at: a lock with a lower one
+// was taken before.
+type era struct{ epoch, since int64 }
+
+func readEpoch(ctx context.Context, sess *session.Session) (era, error) {
 	node, err := sess.Get(ctx, epochNode)
 	if errors.Is(err, zk.ErrNoNode) {
-		return 0, ErrNoEpoch
+		return era{}, nil
 	}
 	if err != nil {
-		return 0, silent(err)
+		return era{}, silent(err)
 	}
-	n, err := strconv.ParseInt(string(node.Data), 10, 64)
-	if err != nil {
-		return 0, ErrNoEpoch // somebody else wrote there: Raise mends it
-	}
-	return n, nil
+	return era{asEpoch(string(node.Data)), node.Stat.Mzxid}, nil
 }
 
 func (l *zooKeeperLocks) Epoch(ctx context.Context) (int64, error) {
@@ -287,11 +312,8 @@ func (l *zooKeeperLocks) Epoch(ctx context.Context) (int64, error) {
 	if err := sess.Sync(ctx, "/"); err != nil { // its server may lag behind
 		return 0, silent(err)
 	}
-	e, err := epoch(ctx, sess)
-	if errors.Is(err, ErrNoEpoch) {
-		return 0, nil
-	}
-	return e, err
+	now, err := readEpoch(ctx, sess)
+	return now.epoch, err
 }
 
 func (l *zooKeeperLocks) Close() {

@@ -14,8 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 	_ "modernc.org/sqlite" // the driver sqlite
@@ -36,6 +37,11 @@ var (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// limits are PostgreSQL's settings for our connections. A process that is paused within a
+// transaction holds rows that others wait for: PostgreSQL ends its transaction then, and the
+// others' wait ends later than that.
+var limits = map[string]string{"idle_in_transaction_session_timeout": "3s", "lock_timeout": "8s"}
+
 // Store is the database. All methods may be called from several goroutines at once.
 type Store struct {
 	db      *sql.DB
@@ -55,10 +61,16 @@ func Open(url string) (*Store, error) {
 		return &Store{db: db, dialect: goose.DialectSQLite3, now: "unixepoch('subsec')"}, nil
 	}
 	if strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://") {
-		db, err := sql.Open("pgx", url)
+		config, err := pgx.ParseConfig(url)
 		if err != nil {
 			return nil, err
 		}
+		for setting, value := range limits {
+			if config.RuntimeParams[setting] == "" { // the URL may say otherwise
+				config.RuntimeParams[setting] = value
+			}
+		}
+		db := stdlib.OpenDB(*config)
 		db.SetMaxOpenConns(20) // PostgreSQL takes 100 from all instances
 		db.SetMaxIdleConns(20)
 		return &Store{db: db, dialect: goose.DialectPostgres, now: "extract(epoch from clock_timestamp())::double precision"}, nil
@@ -79,7 +91,8 @@ func (s *Store) query(text string) string {
 }
 
 // Init makes what is missing of the tables and of the tickets. From then on locks of one kind
-// sell, and of no other. It may be run again, and by several at once.
+// sell, and of no other: an epoch belongs to one kind. It may be run again, and by several at
+// once.
 func (s *Store) Init(ctx context.Context, lockType string, tickets []string) error {
 	if err := s.migrate(ctx); err != nil {
 		return fmt.Errorf("make the tables: %w", err)
@@ -156,7 +169,8 @@ func notReady(err error) error { return fmt.Errorf("%w: %w; run `tickets init`",
 
 // Anew lets one at a time, of all instances, decide upon the epoch: it is handed the one that
 // is, and gives the one that shall be, which is never lower. It tells which kind of lock sells,
-// and the epoch; when that is another kind nothing was decided.
+// and the epoch; when that is another kind nothing was decided. The others wait meanwhile, also
+// with Init: so the decision has 2 s.
 func (s *Store) Anew(ctx context.Context, lockType string, decide func(ctx context.Context, now int64) (int64, error)) (now Selling, err error) {
 	err = s.within(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `UPDATE service SET epoch = epoch`); err != nil { // the others wait here
@@ -166,7 +180,9 @@ func (s *Store) Anew(ctx context.Context, lockType string, decide func(ctx conte
 		if err != nil || now.LockType != lockType {
 			return err
 		}
-		if now.Epoch, err = decide(ctx, now.Epoch); err != nil {
+		soon, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		if now.Epoch, err = decide(soon, now.Epoch); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, s.query(`UPDATE service SET epoch = ?1 WHERE epoch < ?1`), now.Epoch)
@@ -182,7 +198,7 @@ type Ticket struct {
 	Client   string        // who reserved it; empty when nobody did
 	Left     time.Duration // how much longer that holds; not above zero when it has expired
 	BookedBy string        // empty when it is not sold
-	LockType string        // the kind of lock that sells
+	Selling                // what sells now
 }
 
 // Ticket reads a ticket; ErrUnknown when there is none.
@@ -190,8 +206,8 @@ func (s *Store) Ticket(ctx context.Context, id string) (Ticket, error) {
 	var t Ticket
 	var left float64
 	err := s.db.QueryRowContext(ctx, s.query(`
-SELECT id, epoch, token, client, reserved_until - {now}, coalesce(booked_by, ''), (SELECT lock_type FROM service)
-FROM tickets WHERE id = ?1`), id).Scan(&t.ID, &t.Token.Epoch, &t.Token.Number, &t.Client, &left, &t.BookedBy, &t.LockType)
+SELECT id, t.epoch, token, client, reserved_until - {now}, coalesce(booked_by, ''), lock_type, s.epoch
+FROM tickets t, service s WHERE id = ?1`), id).Scan(&t.ID, &t.Token.Epoch, &t.Token.Number, &t.Client, &left, &t.BookedBy, &t.LockType, &t.Epoch)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		err = ErrUnknown
@@ -219,8 +235,7 @@ func (s *Store) Unsold(ctx context.Context) (ids []string, err error) {
 	return ids, rows.Err()
 }
 
-// Reserve writes a reservation, and tells how long it holds. ErrStale says that it changed
-// nothing.
+// Reserve writes a reservation. ErrStale says that it changed nothing.
 func (s *Store) Reserve(ctx context.Context, id, client string, t locks.Token, hold time.Duration) error {
 	return s.changeOne(ctx, s.db, `
 UPDATE tickets SET epoch = ?1, token = ?2, client = ?3, reserved_until = {now} + ?4
