@@ -216,6 +216,22 @@ func TestBook_pausedWhileTheLockServiceIsWiped(t *testing.T) {
 	})
 }
 
+// TestReserve_pausedWhileTheLockServiceIsWiped: a lock of an epoch that is over makes no
+// reservation. It is taken anew.
+func TestReserve_pausedWhileTheLockServiceIsWiped(t *testing.T) {
+	each(t, time.Minute, func(h *house) {
+		slow, other := h.instance("slow"), h.instance("other")
+		h.reserve(other, "ticket-3", "carol") // there is an epoch
+		h.pausedAt(slow, "reserve", func() {
+			h.Wipe()
+			h.reserve(other, "ticket-2", "bob")
+		})
+		h.reserve(slow, "ticket-1", "alice")
+		h.fine(other.Book(t.Context(), "ticket-1", "alice"))
+		h.sold(map[string]string{"ticket-1": "alice"})
+	})
+}
+
 // TestReserve_aLockServiceThatWentBackInTime counts again what it counted before: a restored
 // Redis, one that lost its last second, another ensemble. Sales go on under a new epoch.
 func TestReserve_aLockServiceThatWentBackInTime(t *testing.T) {

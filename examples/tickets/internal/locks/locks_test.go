@@ -195,7 +195,10 @@ func TestRedis_anAnswerThatWasLostLeavesNoLock(t *testing.T) {
 	take(t, near, "seat", time.Hour)
 
 	line.set(breaks) // the client asks once more by itself, over another connection
-	token := take(t, far, "third", time.Hour)
+	token, err := far.Take(t.Context(), "third", 1, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if held := holders(t, near, "third"); held["third"] != token {
 		t.Errorf("held: %v, want %v", held, token)
 	}
