@@ -191,7 +191,8 @@ torment() {
   while [ ! -e "$work/stop" ]; do
     mapfile -t ids < <(instances | shuf)
     began=$SECONDS
-    docker pause "${ids[0]}"
+    # Docker cannot always freeze a busy container. Without a pause the stampede does not count.
+    docker pause "${ids[0]}" || { sleep 1; continue; }
     for id in "${ids[@]:1}"; do
       [ ! -e "$work/stop" ] || break
       docker kill "$id"
