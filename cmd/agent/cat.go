@@ -14,12 +14,13 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/follow"
+	"github.com/turnstile-fleet/turnstile/internal/intake"
 	"github.com/turnstile-fleet/turnstile/session"
 )
 
 type catOptions struct {
-	follow, records bool
-	from            uint64
+	follow, records, unescape bool
+	from                      uint64
 }
 
 func newCat() *cobra.Command {
@@ -34,7 +35,8 @@ file is held to its sums: so it is fresh on network volumes too, where a plain `
 
 --follow goes on as more is committed, until Ctrl-C or until the reader closes the pipe.
 --records prints the records alone, whatever they begin with: no headers, no incarnation
-lines, nothing that stood in the file before the fleet.
+lines, nothing that stood in the file before the fleet. --unescape with it gives back what
+agent run --source stdin escaped or split, byte for byte; what is printed then may be anything.
 
 Exit 6 when the file and head do not agree.`,
 		Example: `  agent cat                                all that is committed
@@ -43,6 +45,9 @@ Exit 6 when the file and head do not agree.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(cmd)
+			if err == nil && opts.unescape && !opts.records {
+				err = usageError{errors.New("--unescape goes with --records")}
+			}
 			if err != nil {
 				return err
 			}
@@ -52,6 +57,7 @@ Exit 6 when the file and head do not agree.`,
 	config.Flags(cmd.Flags(), "zookeeper", "fleet", "data", "log")
 	cmd.Flags().BoolVarP(&opts.follow, "follow", "f", false, "go on until Ctrl-C")
 	cmd.Flags().BoolVar(&opts.records, "records", false, "print the records alone")
+	cmd.Flags().BoolVar(&opts.unescape, "unescape", false, "with --records: give escaped and split lines back as they were read")
 	cmd.Flags().Uint64Var(&opts.from, "from-turn", 0, "begin with the turn `N`")
 	return cmd
 }
@@ -101,6 +107,7 @@ func runCat(ctx context.Context, c config.Config, opts catOptions, log *zap.Logg
 // printer writes what was asked for of each piece.
 func (opts catOptions) printer(w io.Writer) func(follow.Piece) error {
 	begun := opts.from == 0
+	lines := map[string][]byte{} // those that each agent has not ended yet
 	return func(p follow.Piece) error {
 		if begun = begun || p.Header.Turn >= opts.from; !begun {
 			return nil
@@ -108,6 +115,10 @@ func (opts catOptions) printer(w io.Writer) func(follow.Piece) error {
 		bytes := p.Bytes
 		if opts.records {
 			bytes = p.Records()
+		}
+		if opts.unescape {
+			agent := p.Header.Agent
+			bytes, lines[agent] = intake.Join(lines[agent], bytes)
 		}
 		_, err := w.Write(bytes)
 		return err

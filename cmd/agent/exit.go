@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
-	"github.com/turnstile-fleet/turnstile/internal/fleet"
+	"github.com/turnstile-fleet/turnstile/internal/intake"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
 )
 
@@ -33,7 +33,7 @@ func (silentError) Error() string { return "said already" }
 func exitCode(err error) int {
 	var silent silentError
 	var usage usageError
-	var record *fleet.RecordError
+	var record *intake.RecordError
 	switch {
 	case err == nil:
 		return exitFine

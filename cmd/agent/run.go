@@ -4,17 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
+	"github.com/turnstile-fleet/turnstile/internal/intake"
 	"github.com/turnstile-fleet/turnstile/internal/lifeline"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/barrier"
@@ -29,6 +31,7 @@ type runOptions struct {
 	lock   string
 
 	together int
+	input    inputOptions
 }
 
 func newRun() *cobra.Command {
@@ -45,19 +48,26 @@ Told to stop, it has two seconds to bring to the disk what is committed. What is
 stays in ZooKeeper, and other agents write it. Then it says how many records that are and
 exits 1; the next run with the same --ack-log settles them.
 
-A record is one line of valid UTF-8 without control characters, tab excepted, of at
-most 64 KiB. The first line that is not is refused by its number (exit 2), after those
-before it were written.`,
+A record is one line of valid UTF-8 without control characters, tab excepted, of at most
+64 KiB. What becomes of a line of the input that is not: --bad-records
+
+  escape   it is written visibly, and can be had back (agent cat --records --unescape)
+  skip     it is left out; how many were is said at the end
+  stop     it is refused by its number (exit 2), after those before it were written
+
+Told to stop, an agent that reads a pipe reads what is in it already, for a second at most.
+What was read and not written is kept in --spool DIR; without one it is counted (exit 1).`,
 		Example: `  agent run                                     lines for show, until Ctrl-C
   agent run --pace 0 --lines 10 --turns 1000    many of them, and then end
   seq 1 100000 | agent run --source stdin --ack-log acks.log
+  java -jar app.jar 2>&1 | agent run --source stdin --record-start '^[0-9]{4}-'
   agent run --source inbox                      what agent send has left
   agent run --zookeeper zk1:2181,zk2:2181 --data /data/audit.log --fleet audit`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(cmd)
 			if err == nil {
-				err = opts.check()
+				err = opts.check(cmd.Flags())
 			}
 			if err != nil {
 				return err
@@ -73,12 +83,17 @@ before it were written.`,
 	cmd.Flags().IntVar(&opts.turns, "turns", 0, "end after `N` turns (ticker, inbox); 0 means never")
 	cmd.Flags().StringVar(&opts.ackLog, "ack-log", "", "append each acknowledged record's turn, line and SHA-256 to `FILE`")
 	cmd.Flags().StringVar(&opts.lock, "lock", "zookeeper", "`zookeeper`, or none: see what happens without a lock")
+	opts.input.flags(cmd.Flags(), intake.Escape)
+	opts.input.groupFlags(cmd.Flags())
 	cmd.Flags().IntVar(&opts.together, "together", 0, "begin when `N` agents that were told so are there; when one of them dies before, all end with 5")
 	return cmd
 }
 
-func (o runOptions) check() error {
+func (o *runOptions) check(flags *pflag.FlagSet) error {
 	var wrong []error
+	if err := o.input.check(flags, o.source == "stdin", "--source stdin"); err != nil {
+		wrong = append(wrong, err)
+	}
 	if o.source != "ticker" && o.source != "stdin" && o.source != "inbox" {
 		wrong = append(wrong, fmt.Errorf("--source %q: give ticker, stdin or inbox", o.source))
 	}
@@ -127,7 +142,7 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 	if err != nil {
 		return err
 	}
-	acks, err := openAcks(opts.ackLog, c.Data.File)
+	acks, err := openAcks(opts.ackLog, c.Data.File, log)
 	if err != nil {
 		return err
 	}
@@ -140,11 +155,26 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 		}
 	}
 	me := newIdentity(queue.Member{Host: host, BootID: fleet.BootID()})
-	source, stop := newSource(cmd.InOrStdin(), c, opts, me.name)
-	if opts.source == "inbox" {
+	var source fleet.Source
+	var in *input
+	switch opts.source {
+	case "stdin":
+		// Nobody may read what we say any more: that is no reason to lose what we have read.
+		signal.Ignore(unix.SIGPIPE)
+		if in, err = openInput(cmd.InOrStdin(), opts.input, c.Turn.MaxRecords, c.Turn.MaxBytes, log); err != nil {
+			return err
+		}
+		var stop func()
+		ctx, stop = in.drained(ctx)
+		defer stop()
+		source = in
+	case "inbox":
+		var stop func()
 		source, stop = newInboxSource(c, opts, me.member, log)
+		defer stop()
+	default:
+		source = newTicker(c, opts, me.name)
 	}
-	defer stop()
 	steer := newSteering(c, level, log)
 	source = steer.source(source)
 	defer steer.follow(ctx)()
@@ -164,11 +194,15 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 		Log:      log,
 	})
 	err = agent.Run(ctx)
-	return conclude(agent, source, err, log)
+	conclude(agent, log)
+	if in != nil {
+		err = in.close(err)
+	}
+	return err
 }
 
 // openAcks opens the acknowledgement log, if one is wanted.
-func openAcks(path, data string) (*fleet.AckLog, error) {
+func openAcks(path, data string, log *zap.Logger) (*fleet.AckLog, error) {
 	if path == "" {
 		return nil, nil
 	}
@@ -179,31 +213,20 @@ func openAcks(path, data string) (*fleet.AckLog, error) {
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--ack-log: %w", err)}
 	}
+	acks.Log = log
 	return acks, nil
 }
 
-// conclude says how it ended, and that nothing was dropped in silence.
-func conclude(agent *fleet.Agent, source fleet.Source, err error, log *zap.Logger) error {
+// conclude says how it ended.
+func conclude(agent *fleet.Agent, log *zap.Logger) {
 	turns, records := agent.Acknowledged()
 	if agent.Called() != "" {
 		log.Info("ended", zap.String("agent", agent.Called()), zap.Int("turns", turns), zap.Int("records", records))
 	}
-	if n := source.Pending(); n > 0 {
-		lost := fmt.Errorf("%d records were read and not acknowledged: they are not known to be in the file", n)
-		if errors.Is(err, fleet.ErrUnacknowledged) {
-			lost = fmt.Errorf("with those, %d records were read and not acknowledged", n)
-		}
-		return errors.Join(err, lost)
-	}
-	return err
 }
 
-func newSource(in io.Reader, c config.Config, opts runOptions, name func() string) (source fleet.Source, stop func()) {
-	if opts.source == "stdin" {
-		lines := fleet.NewLines(in, c.Turn.MaxRecords, c.Turn.MaxBytes)
-		return lines, lines.Stop
-	}
-	return &fleet.Ticker{Agent: name, Lines: c.Turn.Lines, Bytes: c.Turn.MaxBytes, Pace: c.Turn.Pace, Turns: opts.turns}, func() {}
+func newTicker(c config.Config, opts runOptions, name func() string) *fleet.Ticker {
+	return &fleet.Ticker{Agent: name, Lines: c.Turn.Lines, Bytes: c.Turn.MaxBytes, Pace: c.Turn.Pace, Turns: opts.turns}
 }
 
 // notOurs refuses an acknowledgement log that would be the data file.

@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
-	"github.com/turnstile-fleet/turnstile/internal/fleet"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/intake"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/recipe/inbox"
 	"github.com/turnstile-fleet/turnstile/session"
@@ -25,6 +26,7 @@ type sendOptions struct {
 	try             bool
 	timeout         time.Duration
 	json, verbose   bool
+	input           inputOptions
 }
 
 func newSend() *cobra.Command {
@@ -39,7 +41,8 @@ by ZooKeeper, whether an agent runs or not.
 
 While the inbox is full (--limit) send waits, in line with other senders. A message must be
 what a record must be; the first that is not is refused by its number (exit 2), after those
-before it were sent. When the connection or the session breaks, send finds out what became
+before it were sent. Lines may be escaped or left out instead: --bad-records, and see
+agent run --help. What was read and not sent is kept in --spool DIR, or counted. When the connection or the session breaks, send finds out what became
 of its last batch before it goes on, so that nothing is sent twice. If it can't, because it
 is told to stop or no server answers, it ends with the numbers of the messages in doubt:
 look for them in the inbox and in the file before you send them again.
@@ -54,7 +57,7 @@ message, 4 the inbox was full.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := load(cmd)
 			if err == nil {
-				err = opts.check(cmd.Flags().Changed("timeout"))
+				err = opts.check(cmd.Flags(), len(args) == 0)
 			}
 			if err != nil {
 				return err
@@ -67,20 +70,24 @@ message, 4 the inbox was full.`,
 	cmd.Flags().IntVar(&opts.limit, "limit", inbox.DefaultLimit, "wait while more than `N` messages would be in the inbox")
 	cmd.Flags().BoolVar(&opts.try, "try", false, "do not wait when the inbox is full")
 	cmd.Flags().DurationVar(&opts.timeout, "timeout", 0, "give up when the inbox stays full for so `long`")
+	opts.input.flags(cmd.Flags(), intake.Stop)
 	cmd.Flags().BoolVar(&opts.json, "json", false, "print a JSON object for each message sent")
 	cmd.Flags().BoolVarP(&opts.verbose, "verbose", "v", false, "print the name of each message sent")
 	return cmd
 }
 
-func (o sendOptions) check(timeout bool) error {
+func (o *sendOptions) check(flags *pflag.FlagSet, lines bool) error {
 	var wrong []error
+	if err := o.input.check(flags, lines, "lines of the input, not with messages as arguments"); err != nil {
+		wrong = append(wrong, err)
+	}
 	if o.priority < 0 || o.priority > inbox.LowestPriority {
 		wrong = append(wrong, fmt.Errorf("--priority %d: give 0 (first) to %d", o.priority, inbox.LowestPriority))
 	}
 	if o.limit < 1 || o.limit > inbox.MaxLimit {
 		wrong = append(wrong, fmt.Errorf("--limit %d: give 1 to %d", o.limit, inbox.MaxLimit))
 	}
-	if timeout && (o.timeout <= 0 || o.try) {
+	if flags.Changed("timeout") && (o.timeout <= 0 || o.try) {
 		wrong = append(wrong, fmt.Errorf("--timeout %v: give a duration above zero, or --try instead", o.timeout))
 	}
 	if len(wrong) > 0 {
@@ -132,7 +139,14 @@ func runSend(cmd *cobra.Command, c config.Config, opts sendOptions, args []strin
 		return s.conclude(cmd, s.arguments(cmd.Context(), args), log)
 	}
 	s.what = "line"
-	return s.conclude(cmd, s.lines(cmd.Context(), cmd.InOrStdin()), log)
+	in, err := openInput(cmd.InOrStdin(), opts.input, inbox.MaxBatch, inbox.MaxBatchBytes, log)
+	if err != nil {
+		return err
+	}
+	ctx, stop := in.drained(cmd.Context())
+	err = s.conclude(cmd, s.lines(ctx, in), log)
+	stop()
+	return in.close(err)
 }
 
 func (s *sending) arguments(ctx context.Context, args []string) error {
@@ -144,9 +158,7 @@ func (s *sending) arguments(ctx context.Context, args []string) error {
 }
 
 // lines sends the input, as many lines at a time as are there.
-func (s *sending) lines(ctx context.Context, in io.Reader) error {
-	lines := fleet.NewLines(in, inbox.MaxBatch, inbox.MaxBatchBytes)
-	defer lines.Stop()
+func (s *sending) lines(ctx context.Context, lines *input) error {
 	for {
 		err := lines.Wait(ctx)
 		if errors.Is(err, io.EOF) {
@@ -205,7 +217,7 @@ func (s *sending) conclude(cmd *cobra.Command, err error, log *zap.Logger) error
 	case err == nil:
 		log.Debug("sent", zap.Int("messages", s.sent))
 		return nil
-	case errors.As(err, new(*fleet.RecordError)):
+	case errors.As(err, new(*intake.RecordError)):
 		return fmt.Errorf("%w; the %d before it were sent", err, s.sent)
 	case errors.As(err, &bad):
 		return usageError{fmt.Errorf("%s %d is refused: %w; those before it were sent", s.what, s.sent+1, bad)}

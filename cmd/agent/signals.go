@@ -23,11 +23,16 @@ func (e signalError) Is(target error) bool { return target == context.Canceled }
 // code is the exit code that shells give to who was ended by it.
 func (e signalError) code() int { return 128 + int(e.Signal) }
 
-// untilTold is done when the first SIGINT or SIGTERM comes, with a signalError as its
-// cause. A second one ends the process at once: the first may have met a bug.
+// untilTold is done when the first SIGINT, SIGTERM or SIGHUP comes, with a signalError as its
+// cause. A second one ends the process at once: the first may have met a bug. What whoever
+// started us had ignored (nohup, a shell's &) stays ignored.
 func untilTold(ctx context.Context) (told context.Context, stop func()) {
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	for _, sig := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
+		if !signal.Ignored(sig) {
+			signal.Notify(signals, sig)
+		}
+	}
 	told, cancel := context.WithCancelCause(ctx)
 	go func() { // ends with the first signal, or with stop
 		select {

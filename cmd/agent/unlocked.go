@@ -23,7 +23,7 @@ import (
 // runUnlocked is `agent run --lock none`: the world without Turnstile. Each turn's
 // number is looked up in the file and its lines are written one by one, as programs
 // that share a log do, and nothing keeps two of them apart.
-func runUnlocked(cmd *cobra.Command, c config.Config, opts runOptions) error {
+func runUnlocked(cmd *cobra.Command, c config.Config, opts runOptions) (err error) {
 	ctx := cmd.Context()
 	name := c.Agent.Name
 	if name == "" {
@@ -32,14 +32,21 @@ func runUnlocked(cmd *cobra.Command, c config.Config, opts runOptions) error {
 	if err := refuseHead(cmd, c); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(c.Data.File, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	file, err := os.OpenFile(c.Data.File, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o666)
 	if err != nil {
 		return usageError{fmt.Errorf("data.file %q: %w", c.Data.File, err)}
 	}
 	defer file.Close()
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s writes to %s WITHOUT a lock, to show what goes wrong; `agent verify %s` says what did\n", name, c.Data.File, c.Data.File)
-	source, stop := newSource(cmd.InOrStdin(), c, opts, func() string { return name })
-	defer stop()
+	var source fleet.Source = newTicker(c, opts, func() string { return name })
+	if opts.source == "stdin" {
+		in, failed := openInput(cmd.InOrStdin(), opts.input, c.Turn.MaxRecords, c.Turn.MaxBytes, newLog(c.Log, cmd.ErrOrStderr()))
+		if failed != nil {
+			return failed
+		}
+		defer func() { err = in.close(err) }()
+		source = in
+	}
 	for {
 		err := source.Wait(ctx)
 		if errors.Is(err, io.EOF) || ctx.Err() != nil {

@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/turnstile-fleet/turnstile/internal/frame"
@@ -17,6 +19,12 @@ import (
 
 // AckLog writes down what was acknowledged, for the verifier to hold the file to.
 type AckLog struct {
+	Log *zap.Logger // told when somebody changed the file
+
+	path    string
+	closing sync.Mutex // for closed, and for file where the other goroutine changes or closes it
+	closed  bool
+
 	using chan struct{} // capacity 1: full while somebody uses what follows
 	file  ackFile
 	end   int64 // of the last line that is known to be on disk
@@ -36,8 +44,10 @@ type Left struct {
 
 // ackFile is what the log needs of its file, so that a test can have a disk that is full.
 type ackFile interface {
+	io.ReaderAt
 	io.WriterAt
 	Truncate(size int64) error
+	Stat() (os.FileInfo, error)
 	Datasync() error
 	Close() error
 }
@@ -60,32 +70,41 @@ var errAcksEnded = errors.New("what is pending was noted: nothing is acknowledge
 // OpenAckLog opens or creates a log to append to. A last line that a crash left
 // incomplete was never told to anybody, and is cut off.
 func OpenAckLog(path string) (*AckLog, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	f, end, err := openAckFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("open the acknowledgement log: %w", err)
+		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s is in use by another process: give each agent an acknowledgement log of its own", path)
-	}
-	if err := mustBeAckLog(f); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s %w: nothing was changed; give the path of a new file or of an acknowledgement log", path, err)
-	}
-	end, err := endOfLastLine(f)
-	if err == nil {
-		err = f.Truncate(end)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("open the acknowledgement log: %w", err)
-	}
-	log := &AckLog{using: make(chan struct{}, 1), file: ackOnDisk{f}, end: end}
+	log := &AckLog{Log: zap.NewNop(), path: path, using: make(chan struct{}, 1), file: ackOnDisk{f}, end: end}
 	if err := log.readPending(io.NewSectionReader(f, 0, end)); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("read the acknowledgement log: %w", err)
 	}
 	return log, nil
+}
+
+// openAckFile gives the file, for this process alone, and where its last line ends.
+func openAckFile(path string) (_ *os.File, end int64, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o666)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open the acknowledgement log: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, 0, fmt.Errorf("%s is in use by another process: give each agent an acknowledgement log of its own", path)
+	}
+	if err := mustBeAckLog(ackOnDisk{f}); err != nil {
+		f.Close()
+		return nil, 0, fmt.Errorf("%s %w: nothing was changed; give the path of a new file or of an acknowledgement log", path, err)
+	}
+	end, err = endOfLastLine(ackOnDisk{f})
+	if err == nil {
+		err = f.Truncate(end)
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, fmt.Errorf("open the acknowledgement log: %w", err)
+	}
+	return f, end, nil
 }
 
 // readPending reads what earlier runs left pending and nobody has acknowledged since.
@@ -115,7 +134,7 @@ func (a *AckLog) readPending(text io.Reader) error {
 }
 
 // mustBeAckLog refuses a file that holds anything but what we write.
-func mustBeAckLog(f *os.File) error {
+func mustBeAckLog(f ackFile) error {
 	begin := make([]byte, frame.MaxLine)
 	n, err := f.ReadAt(begin, 0)
 	if n == 0 && errors.Is(err, io.EOF) {
@@ -132,7 +151,7 @@ func mustBeAckLog(f *os.File) error {
 }
 
 // endOfLastLine is the offset just behind the last newline, 0 when there is none.
-func endOfLastLine(f *os.File) (int64, error) {
+func endOfLastLine(f ackFile) (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
@@ -158,6 +177,9 @@ func (a *AckLog) Write(run frame.AckRun, turn uint64, records [][]byte) error {
 	if a.ended {
 		return errAcksEnded
 	}
+	if err := a.find(); err != nil {
+		return err
+	}
 	a.buf = a.buf[:0]
 	a.head(a.begun, run)
 	for i, r := range records {
@@ -172,6 +194,9 @@ func (a *AckLog) Pend(left []Left) error {
 	a.using <- struct{}{}
 	defer func() { <-a.using }()
 	a.ended = true
+	if err := a.find(); err != nil {
+		return err
+	}
 	a.buf = a.buf[:0]
 	run := a.begun
 	for _, l := range left {
@@ -179,6 +204,39 @@ func (a *AckLog) Pend(left []Left) error {
 		a.buf = frame.AppendPending(a.buf, l.Pending)
 	}
 	return a.flush(run)
+}
+
+// find makes sure that what is written next is read by whoever reads the file: people empty
+// such files, and move them away, while we have them open.
+func (a *AckLog) find() error {
+	ours, err := a.file.Stat()
+	if err != nil {
+		return fmt.Errorf("look at the acknowledgement log: %w", err)
+	}
+	switch named, err := os.Lstat(a.path); {
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("look at the acknowledgement log: %w", err)
+	case err != nil || !os.SameFile(ours, named):
+		file, end, err := openAckFile(a.path)
+		if err != nil {
+			return err
+		}
+		a.Log.Warn("the acknowledgement log was moved away or removed: beginning another", zap.String("file", a.path))
+		if err := a.use(ackOnDisk{file}); err != nil {
+			return err
+		}
+		a.end, a.torn, a.begun = end, false, frame.AckRun{}
+	case ours.Size() < a.end:
+		end, err := endOfLastLine(a.file)
+		if err != nil {
+			return fmt.Errorf("look at the acknowledgement log: %w", err)
+		}
+		a.Log.Warn("the acknowledgement log was cut: what was acknowledged before is not in it any more", zap.String("file", a.path), zap.Int64("bytes", end))
+		a.end, a.torn, a.begun = end, ours.Size() > end, frame.AckRun{}
+	case ours.Size() > a.end && !a.torn:
+		return fmt.Errorf("somebody else has written to the acknowledgement log: cut that off (truncate -s %d %s), or move the file away", a.end, a.path)
+	}
+	return nil
 }
 
 // head begins a run's lines, if those before are another's.
@@ -219,5 +277,22 @@ func (a *AckLog) cut() error {
 	return nil
 }
 
+// use goes on with another file, unless the log was closed.
+func (a *AckLog) use(file ackFile) error {
+	a.closing.Lock()
+	defer a.closing.Unlock()
+	if a.closed {
+		return errors.Join(os.ErrClosed, file.Close())
+	}
+	err := a.file.Close()
+	a.file = file
+	return err
+}
+
 // Close closes the log, though something may be being written.
-func (a *AckLog) Close() error { return a.file.Close() }
+func (a *AckLog) Close() error {
+	a.closing.Lock()
+	defer a.closing.Unlock()
+	a.closed = true
+	return a.file.Close()
+}

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,4 +127,77 @@ func TestAckLog_aHalfLineIsCutOff(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAckLog_isFoundAgain: people empty it, cut it and move it away while an agent has it open.
+func TestAckLog_isFoundAgain(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "acks")
+	log, err := OpenAckLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	run := frame.AckRun{Agent: "agent-1", Incarnation: uuid.New()}
+	turn := uint64(0)
+	write := func() error {
+		turn++
+		return log.Write(run, turn, [][]byte{[]byte("a")})
+	}
+	// has wants the run's line and those of some turns, and nothing else.
+	has := func(turns ...uint64) {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found []uint64
+		for n, line := range bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")) {
+			if _, err := frame.ParseAckRun(line); err == nil {
+				continue
+			}
+			ack, err := frame.ParseAck(line)
+			if err != nil || n == 0 {
+				t.Fatalf("line %d: %q, %v", n+1, line, err)
+			}
+			found = append(found, ack.Turn)
+		}
+		if !slices.Equal(found, turns) {
+			t.Errorf("it has turns %v, want %v", found, turns)
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(write())
+	must(write())
+	has(1, 2)
+	must(os.Truncate(path, 0)) // : >acks
+	must(write())
+	has(3)
+	must(write())
+	info, err := os.Stat(path)
+	must(err)
+	must(os.Truncate(path, info.Size()-5))
+	must(write())
+	has(3, 5)
+	must(os.Rename(path, path+".1"))
+	must(write())
+	has(6)
+	must(os.Remove(path))
+	must(write())
+	has(7)
+
+	before, err := os.ReadFile(path)
+	must(err)
+	must(os.WriteFile(path, append(before, "somebody else\n"...), 0o600))
+	if err := write(); err == nil {
+		t.Error("it wrote behind somebody else's line")
+	}
+	must(os.WriteFile(path, before, 0o600))
+	must(write())
+	has(7, 9)
 }

@@ -30,6 +30,7 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
 	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/intake"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
 	"github.com/turnstile-fleet/turnstile/internal/writer"
 	"github.com/turnstile-fleet/turnstile/session"
@@ -241,7 +242,7 @@ func (a *Agent) finish(ctx context.Context, sess Session, err error) error {
 
 // hasEnded tells whether err says that nothing more comes from the source.
 func hasEnded(err error) bool {
-	var record *RecordError
+	var record *intake.RecordError
 	return errors.Is(err, io.EOF) || errors.As(err, &record)
 }
 

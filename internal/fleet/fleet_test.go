@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
+	"github.com/turnstile-fleet/turnstile/internal/intake"
 	"github.com/turnstile-fleet/turnstile/test/zktest"
 )
 
@@ -175,7 +176,7 @@ func TestRun_aBadRecordIsRefusedByNameAfterThoseBeforeItWereWritten(t *testing.T
 	s := newSite(t, zktest.Shared(t))
 	source := fleet.NewLines(strings.NewReader("fine\nalso fine\nbell\a\nnever read\n"), 10, 1<<16)
 	err := fleet.New(s.calm(source)).Run(t.Context())
-	var bad *fleet.RecordError
+	var bad *intake.RecordError
 	if !errors.As(err, &bad) || bad.Line != 3 || !strings.Contains(err.Error(), "U+0007") {
 		t.Errorf("got %v, want line 3 refused for U+0007", err)
 	}

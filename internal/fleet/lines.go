@@ -1,45 +1,67 @@
 package fleet
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
+	"time"
 
-	"github.com/turnstile-fleet/turnstile/internal/frame"
+	"github.com/turnstile-fleet/turnstile/internal/intake"
 )
 
 var errEnd = io.EOF
 
-// Lines is a source that reads records from a stream, one a line. As many as are
-// waiting go into one turn, up to the limits; the reader is held up while twice
-// that is waiting.
+// LinesOptions for Lines. The first two are required.
+type LinesOptions struct {
+	MaxRecords, MaxBytes int // of a turn
+
+	Intake intake.Options
+	// Together is for how long a group of lines, once nothing follows it, is held back for
+	// more that belongs to it. Only where Intake.Start says what begins a group.
+	Together time.Duration
+}
+
+// Lines is a source that reads records from a stream, one a line. As many as are waiting go
+// into one turn, up to the limits; the reader is held up while twice that is waiting. Lines
+// that belong together, by Intake.Start, go into one turn, within the limits.
 type Lines struct {
-	maxRecords, maxBytes int
+	LinesOptions
+	in    *intake.Reader
+	ended chan struct{} // closed when nothing is read any more
 
 	mu      sync.Mutex
-	tuner   *Tuner        // has its say over maxRecords, when set
-	records [][]byte      // read and not yet committed
-	bytes   int           // theirs
-	taken   int           // of records, how many Take handed out
-	under   []int         // of the turns that are committed and not acknowledged: their records
-	err     error         // why there will be no more: errEnd, a *RecordError, the stream's
+	tuner   *Tuner     // has its say over MaxRecords, when set
+	groups  [][][]byte // read and not yet committed
+	open    bool       // more may belong to the last group
+	grown   time.Time  // that one, last
+	last    int        // its bytes
+	cut     int        // groups that were longer than a turn
+	records int        // in all groups
+	bytes   int        // theirs
+	taken   int        // of groups, how many Take handed out
+	under   []int      // of the turns that are committed and not acknowledged: their records
+	unread  [][]byte   // the records of a line that was read when there was no room any more
+	err     error      // why there will be no more: errEnd, a *intake.RecordError, the stream's
+	stopped bool
 	filled  chan struct{} // capacity 1: something came, or the end
 	drained chan struct{} // capacity 1: something went
 	stop    chan struct{}
 }
 
-// NewLines reads from r until its end, an error, a line that cannot be a record, or
-// Stop. A read that blocks in r is not interrupted by Stop: close r for that.
+// NewLines reads from r, each line a record, until its end, an error, a line that cannot be a
+// record, or Stop. A read that blocks in r is not interrupted by Stop: close r for that.
 func NewLines(r io.Reader, maxRecords, maxBytes int) *Lines {
+	return Read(r, LinesOptions{MaxRecords: maxRecords, MaxBytes: maxBytes})
+}
+
+// Read is NewLines with more to say.
+func Read(r io.Reader, opts LinesOptions) *Lines {
 	l := &Lines{
-		maxRecords: maxRecords, maxBytes: maxBytes,
+		LinesOptions: opts, in: intake.New(r, opts.Intake), ended: make(chan struct{}),
 		filled: make(chan struct{}, 1), drained: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
-	go l.read(bufio.NewReaderSize(r, frame.MaxRecord+2))
+	go l.read()
 	return l
 }
 
@@ -53,49 +75,59 @@ func (l *Lines) Tune(tuner *Tuner) {
 // most is how many records a turn may have; the caller has the lock.
 func (l *Lines) most() int {
 	if l.tuner == nil {
-		return l.maxRecords
+		return l.MaxRecords
 	}
 	now, _ := l.tuner.Get()
 	return now.MaxRecords
 }
 
-// Stop makes the reader end at its next line.
-func (l *Lines) Stop() { close(l.stop) }
+// Stop makes the reader end at its next line: what waits is the last.
+func (l *Lines) Stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.stopped {
+		l.stopped = true
+		close(l.stop)
+	}
+}
 
-func (l *Lines) read(r *bufio.Reader) {
-	for n := 1; ; n++ {
-		line, err := r.ReadSlice('\n')
-		switch {
-		case errors.Is(err, io.EOF) && len(line) == 0:
+// Counts tells what became of lines that could not be records, and how many groups were longer
+// than a turn.
+func (l *Lines) Counts() (intake.Counts, int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.in.Counts(), l.cut
+}
+
+func (l *Lines) read() {
+	defer close(l.ended)
+	for {
+		line, err := l.in.Next()
+		if err != nil {
+			if errors.Is(err, intake.ErrUnfinished) {
+				err = errEnd
+			}
+			l.finish(err)
+			return
+		}
+		if !l.add(line) {
 			l.finish(errEnd)
-			return
-		case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull):
-			l.finish(fmt.Errorf("read line %d of the input: %w", n, err))
-			return
-		}
-		record := bytes.Clone(bytes.TrimSuffix(line, []byte("\n")))
-		refused := frame.CheckRecord(record)
-		if errors.Is(err, bufio.ErrBufferFull) { // the rest of it was not read
-			refused = fmt.Errorf("a record of more than %d bytes", frame.MaxRecord)
-		}
-		if refused != nil {
-			l.finish(&RecordError{Line: n, Err: refused})
-			return
-		}
-		if !l.add(record) {
 			return
 		}
 	}
 }
 
-// add queues a record when there is room; false when stopped.
-func (l *Lines) add(record []byte) bool {
+// add queues a line's records when there is room; false when stopped.
+func (l *Lines) add(line intake.Line) bool {
+	size := 0
+	for _, r := range line.Records {
+		size += len(r) + 1
+	}
 	for {
 		l.mu.Lock()
-		room := len(l.records) < 2*l.most() && l.bytes < 2*l.maxBytes
+		room := l.whole() == 0 || l.records < 2*l.most() && l.bytes < 2*l.MaxBytes
 		if room {
-			l.records = append(l.records, record)
-			l.bytes += len(record) + 1
+			l.put(line, size)
 		}
 		l.mu.Unlock()
 		if room {
@@ -105,9 +137,48 @@ func (l *Lines) add(record []byte) bool {
 		select {
 		case <-l.drained:
 		case <-l.stop:
+			l.mu.Lock()
+			l.unread = line.Records
+			l.mu.Unlock()
 			return false
 		}
 	}
+}
+
+// put adds a line to the last group, or begins one; the caller has the lock.
+func (l *Lines) put(line intake.Line, size int) {
+	last := len(l.groups) - 1
+	joins := l.open && !line.Begins && last >= l.taken
+	if joins && (len(l.groups[last])+len(line.Records) > l.most() || l.last+size > l.MaxBytes) {
+		joins = false
+		l.cut++
+	}
+	if joins {
+		l.groups[last] = append(l.groups[last], line.Records...)
+	} else {
+		l.groups, l.last = append(l.groups, line.Records), 0
+	}
+	l.last += size
+	l.records += len(line.Records)
+	l.bytes += size
+	if l.open = !line.Ends || l.Intake.Start != nil; l.open {
+		l.grown = time.Now()
+	}
+}
+
+func sizeOf(group [][]byte) (size int) {
+	for _, r := range group {
+		size += len(r) + 1
+	}
+	return size
+}
+
+// whole is how many groups are complete; the caller has the lock.
+func (l *Lines) whole() int {
+	if l.open && l.err == nil && len(l.groups) > 0 && time.Since(l.grown) < l.Together {
+		return len(l.groups) - 1
+	}
+	return len(l.groups)
 }
 
 func (l *Lines) finish(err error) {
@@ -127,7 +198,7 @@ func signal(c chan struct{}) {
 func (l *Lines) Wait(ctx context.Context) error {
 	for {
 		l.mu.Lock()
-		waiting, err := len(l.records), l.err
+		waiting, open, err, due := l.whole(), len(l.groups), l.err, l.Together-time.Since(l.grown)
 		l.mu.Unlock()
 		switch {
 		case waiting > 0:
@@ -135,26 +206,33 @@ func (l *Lines) Wait(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
+		var complete <-chan time.Time
+		if open > 0 {
+			complete = time.After(due)
+		}
 		select {
 		case <-l.filled:
+		case <-complete:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-func (l *Lines) Take(uint64) [][]byte {
+func (l *Lines) Take(uint64) (records [][]byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.taken = 0
 	size := 0
-	for _, r := range l.records[:min(len(l.records), l.most())] {
-		if size += len(r) + 1; size > l.maxBytes {
+	for _, group := range l.groups[:l.whole()] {
+		size += sizeOf(group)
+		if l.taken > 0 && (size > l.MaxBytes || len(records)+len(group) > l.most()) {
 			break
 		}
+		records = append(records, group...)
 		l.taken++
 	}
-	return l.records[:l.taken:l.taken]
+	return records
 }
 
 func (l *Lines) With() []any { return nil }
@@ -164,17 +242,20 @@ func (l *Lines) Gone(int) bool { return true }
 func (l *Lines) More() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.records) > l.taken
+	return l.whole() > l.taken
 }
 
 func (l *Lines) Committed() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, r := range l.records[:l.taken] {
-		l.bytes -= len(r) + 1
+	records := 0
+	for _, group := range l.groups[:l.taken] {
+		records += len(group)
+		l.bytes -= sizeOf(group)
 	}
-	l.under = append(l.under, l.taken)
-	l.records = l.records[l.taken:]
+	l.records -= records
+	l.under = append(l.under, records)
+	l.groups = l.groups[l.taken:]
 	l.taken = 0
 	signal(l.drained)
 }
@@ -194,9 +275,34 @@ func (l *Lines) Ack() {
 func (l *Lines) Pending() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := len(l.records)
+	n := l.records
 	for _, records := range l.under {
 		n += records
 	}
 	return n
+}
+
+// Left is what was read and not committed, as it was read, and how many records that would
+// be, a last line that has not ended among them. It is for after Stop, when nothing reads any
+// more; it waits for that.
+func (l *Lines) Left(ctx context.Context) (text []byte, records int, err error) {
+	select {
+	case <-l.ended:
+	case <-ctx.Done():
+		return nil, 0, context.Cause(ctx)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, group := range append(l.groups[:len(l.groups):len(l.groups)], l.unread) {
+		records += len(group)
+		for _, r := range group {
+			raw, ends := l.in.Decode(r)
+			if text = append(text, raw...); ends {
+				text = append(text, '\n')
+			}
+		}
+	}
+	rest := l.in.Rest()
+	records += intake.Count(rest)
+	return append(text, rest...), records, nil
 }

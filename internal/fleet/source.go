@@ -14,7 +14,7 @@ import (
 // from another goroutine meanwhile.
 type Source interface {
 	// Wait blocks until Take has something to give. io.EOF says that nothing more
-	// will come, a *RecordError that what comes next cannot be a record.
+	// will come, an *intake.RecordError that what comes next cannot be a record.
 	Wait(ctx context.Context) error
 	// Take gives the next records, for a turn, at least one after Wait returned nil.
 	Take(turn uint64) [][]byte
@@ -38,18 +38,6 @@ type Source interface {
 	// Pending is how many records were read and not yet acknowledged.
 	Pending() int
 }
-
-// RecordError says which record was refused and why. Nothing of it was written.
-type RecordError struct {
-	Line int // in the input, from 1
-	Err  error
-}
-
-func (e *RecordError) Error() string {
-	return fmt.Sprintf("line %d of the input is refused: %v", e.Line, e.Err)
-}
-
-func (e *RecordError) Unwrap() error { return e.Err }
 
 // Ticker is a source for show: every turn has a few lines that say who wrote them.
 type Ticker struct {

@@ -133,7 +133,7 @@ func syncDir(name string) error {
 
 // hold takes a plain descriptor: an *os.File nobody refers to any more is closed.
 func (d Dir) hold(temp, final string) (fd int, err error) {
-	if err := os.Mkdir(string(d), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Mkdir(string(d), 0o777); err != nil && !errors.Is(err, os.ErrExist) {
 		return -1, err
 	}
 	if info, err := os.Lstat(string(d)); err != nil {
@@ -141,11 +141,11 @@ func (d Dir) hold(temp, final string) (fd int, err error) {
 	} else if !info.IsDir() {
 		return -1, fmt.Errorf("%s is not a directory", d)
 	}
-	switch made := mkfifo(temp, 0o644); {
+	switch made := mkfifo(temp, 0o666); {
 	case made == nil || errors.Is(made, os.ErrExist):
 		fd, err = openFIFO(temp, unix.O_RDWR) // on Linux that does not wait for a reader
 	case errors.Is(made, unix.EPERM) || errors.Is(made, unix.EOPNOTSUPP) || errors.Is(made, unix.ENOSYS):
-		fd, err = unix.Open(temp, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+		fd, err = unix.Open(temp, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o666)
 	default:
 		return -1, &os.PathError{Op: "mkfifo", Path: temp, Err: made}
 	}

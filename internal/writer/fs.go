@@ -47,7 +47,7 @@ func (OS) Open(name string, flag int) (Handle, error) {
 	if flag&os.O_RDWR == 0 {
 		flag |= unix.O_NONBLOCK // a FIFO would make us wait for somebody who writes
 	}
-	f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW, 0o644)
+	f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW, 0o666)
 	if err != nil {
 		return nil, err
 	}

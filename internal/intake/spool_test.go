@@ -1,0 +1,54 @@
+package intake_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/turnstile-fleet/turnstile/internal/intake"
+)
+
+func spool(t *testing.T, dir, text string, doubt bool) *intake.Spool {
+	t.Helper()
+	s, err := intake.OpenSpool(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(s.Text) != text || (s.InDoubt != "") != doubt {
+		t.Errorf("it has %q, in doubt %q; want %q, %v", s.Text, s.InDoubt, text, doubt)
+	}
+	return s
+}
+
+func TestSpool_theNextRunBeginsWithWhatWasLeft(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "of", "one")
+	first := spool(t, dir, "", false)
+	if _, err := intake.OpenSpool(dir); err == nil {
+		t.Error("two have it")
+	}
+	if err := first.Close([]byte("2\npar")); err != nil {
+		t.Fatal(err)
+	}
+	if err := spool(t, dir, "2\npar", false).Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := spool(t, dir, "", false).Close(nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSpool_aRunThatWasKilledIsInDoubt: what it began with may be written.
+func TestSpool_aRunThatWasKilledIsInDoubt(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "taken"), []byte("1\n2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := spool(t, dir, "", true)
+	if text, err := os.ReadFile(s.InDoubt); err != nil || string(text) != "1\n2\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if err := s.Close(nil); err != nil {
+		t.Fatal(err)
+	}
+	spool(t, dir, "", false).Close(nil)
+}
