@@ -65,5 +65,8 @@ func load(cmd *cobra.Command) (config.Config, error) {
 	if err != nil {
 		return c, usageError{err}
 	}
+	if notice := c.Notice(); notice != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "agent: %s\n", notice)
+	}
 	return c, nil
 }

@@ -7,9 +7,10 @@
 // that --config or TURNSTILE_CONFIG names, else configs/agent.yaml in the working
 // directory if it is there.
 //
-// It is strict. A key of the file or a variable beginning with TURNSTILE_ that
-// is no setting is an error, because a setting that is misspelt is a setting
-// that is silently not applied. All that is wrong is reported at once, each in a
+// It is strict. A key of the file that is no setting is an error, and a variable that
+// looks like one of ours misspelt, because a setting that is misspelt is a setting that is
+// silently not applied. Any other variable is somebody else's: Kubernetes sets TURNSTILE_PORT
+// for a Service named turnstile. All that is wrong is reported at once, each in a
 // sentence that says where it was written, what was wrong and what to do.
 //
 // A Config that Load returned needs no further checks. What Load cannot promise
@@ -23,6 +24,8 @@ package config
 
 import (
 	"crypto/tls"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -39,6 +42,7 @@ type Config struct {
 	Log   Log   `mapstructure:",squash"`
 
 	zookeeperSet bool
+	found        []string
 }
 
 // Zookeeper says how to reach the ensemble.
@@ -103,6 +107,14 @@ type Log struct {
 // zookeeper.servers or fleet.name comes from a flag or the environment, or stands in
 // the file with another value than the default.
 func (c Config) ZookeeperSet() bool { return c.zookeeperSet }
+
+// Notice says that a file which nobody named has its say, and over what; "" when none has.
+func (c Config) Notice() string {
+	if len(c.found) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s, found in the working directory, sets %s (--config FILE names another, --config /dev/null none)", defaultFile, strings.Join(c.found, ", "))
+}
 
 // TLS builds the client's TLS settings from the files, or returns nil when no
 // zookeeper.tls setting is given and the connection is in the clear. It reads

@@ -42,15 +42,15 @@ func clip(text string) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// unknownEnv says that the variable is no setting.
+// unknownEnv says that the variable is no setting, though it looks like one; nil when it does
+// not.
 func unknownEnv(name string) *Error {
-	e := &Error{Source: name, Problem: "unknown variable"}
-	if s, ok := nearestSetting(strings.TrimPrefix(name, envPrefix)); ok {
-		e.Hint = fmt.Sprintf("did you mean %s?", s.Env())
-		return e
+	typed := strings.TrimPrefix(name, envPrefix)
+	s, d := nearest(typed)
+	if d > max(1, len(typed)/4) { // closer than for a key, which can be nobody else's
+		return nil
 	}
-	e.Hint = "unset it; a setting's variable is its key in capitals: " + envName(settings[0].Key)
-	return e
+	return &Error{Source: name, Problem: "unknown variable", Hint: fmt.Sprintf("did you mean %s?", s.Env())}
 }
 
 // unknownKey says that the key, which stands at where, is no setting. A key with
@@ -106,6 +106,12 @@ func cutLast(key string) (parent, last string) {
 // nearestSetting finds the setting that was most likely meant by what was typed:
 // by its key, its flag, or, when it stands in the wrong section, its last part.
 func nearestSetting(typed string) (Setting, bool) {
+	s, d := nearest(typed)
+	return s, near(typed, d)
+}
+
+// nearest tells how far it is, too.
+func nearest(typed string) (Setting, int) {
 	best, least := -1, 0
 	for i, s := range settings {
 		_, last := cutLast(s.Key)
@@ -114,7 +120,7 @@ func nearestSetting(typed string) (Setting, bool) {
 			best, least = i, d
 		}
 	}
-	return settings[best], near(typed, least)
+	return settings[best], least
 }
 
 func nearestSection(typed string) (string, bool) {

@@ -16,6 +16,7 @@ import (
 type filePath struct {
 	name, source string
 	given        bool
+	found        bool // in the working directory: nobody named it
 }
 
 // document is a configuration file's settings, by key.

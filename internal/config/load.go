@@ -23,6 +23,11 @@ func Load(fs *pflag.FlagSet, environ []string) (Config, error) {
 	if path = configPath(fs, path); path.given {
 		var found []*Error
 		file, found = readFile(path)
+		if path.found {
+			for _, err := range found {
+				err.Hint += "; it was found in the working directory: --config FILE names another, --config /dev/null none"
+			}
+		}
 		errs = append(found, errs...)
 	}
 	l := layers{flags: changed(fs), env: env, file: file}
@@ -37,7 +42,21 @@ func Load(fs *pflag.FlagSet, environ []string) (Config, error) {
 		}
 		return Config{}, errors.Join(joined...)
 	}
+	if path.found {
+		c.found = l.fromFile()
+	}
 	return c, nil
+}
+
+// fromFile lists the settings that the file decides, and not as they are by default.
+func (l layers) fromFile() (keys []string) {
+	for _, s := range settings {
+		e, inFile := l.file[s.Key]
+		if _, inEnv := l.env[s.Key]; inFile && !inEnv && l.flags[s.Key] == nil && e.text != s.Default {
+			keys = append(keys, s.Key)
+		}
+	}
+	return keys
 }
 
 // layers is what the user said, each over the next.

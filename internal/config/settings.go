@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -181,7 +182,7 @@ func configPath(fs *pflag.FlagSet, fromEnv filePath) filePath {
 	}
 	if !fromEnv.given {
 		if _, err := os.Stat(defaultFile); err == nil {
-			return filePath{name: defaultFile, source: "the working directory", given: true}
+			return filePath{name: defaultFile, source: "the working directory", given: true, found: true}
 		}
 	}
 	return fromEnv
@@ -200,9 +201,16 @@ func envName(key string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
-// readEnv picks the settings, by key, and the config file out of environ. The
-// values of unknown variables are never shown: one may be a password that was put
-// into the wrong place.
+// kubernetes are the endings of the variables that it sets for a Service, here for one whose
+// name begins with turnstile.
+var kubernetes = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)$`)
+
+// isForeign tells whether a variable is surely not meant for us.
+func isForeign(name string) bool { return kubernetes.MatchString(name) }
+
+// readEnv picks the settings, by key, and the config file out of environ. A variable that is
+// no setting, nor nearly one, is somebody else's. The values of unknown variables are never
+// shown: one may be a password that was put into the wrong place.
 func readEnv(environ []string) (map[string]string, filePath, []*Error) {
 	values, file := map[string]string{}, filePath{}
 	var errs []*Error
@@ -216,8 +224,11 @@ func readEnv(environ []string) (map[string]string, filePath, []*Error) {
 		case name == configEnv && text != "":
 			file = filePath{name: text, source: configEnv, given: true}
 		case name == configEnv, name == imageEnv:
+		case i < 0 && isForeign(name):
 		case i < 0:
-			errs = append(errs, unknownEnv(name))
+			if err := unknownEnv(name); err != nil {
+				errs = append(errs, err)
+			}
 		case text != "":
 			values[settings[i].Key] = text
 		}

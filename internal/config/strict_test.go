@@ -1,6 +1,7 @@
 package config
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -33,8 +34,6 @@ func TestAnUnknownVariableIsNamedWithTheNearestButNotItsValue(t *testing.T) {
 		{"TURNSTILE_NAME", "did you mean TURNSTILE_AGENT_NAME?"},
 		{"TURNSTILE_ZOOKEEPER", "did you mean TURNSTILE_ZOOKEEPER_SERVERS?"},
 		{"TURNSTILE_log_level", "did you mean TURNSTILE_LOG_LEVEL?"},
-		{"TURNSTILE_CONFIG_FILE", "unset it; a setting's variable is its key in capitals: TURNSTILE_ZOOKEEPER_SERVERS"},
-		{"TURNSTILE_", "unset it; a setting's variable is its key in capitals: TURNSTILE_ZOOKEEPER_SERVERS"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := refusals(t, given{env: []string{c.name + "=user:hunter2"}})
@@ -104,11 +103,11 @@ func TestAConfigFileThatCannotBeRead(t *testing.T) {
 func TestAllThatIsWrongIsReportedAtOnce(t *testing.T) {
 	got := refusals(t, given{
 		file: "banana: 1\nturn:\n  pace: 500\n",
-		env:  []string{"TURNSTILE_ZED=1", "TURNSTILE_LOG_LEVEL=loud", "TURNSTILE_BEE=1"},
+		env:  []string{"TURNSTILE_FLEETNAME=x", "TURNSTILE_LOG_LEVEL=loud", "TURNSTILE_AGENT_NAMES=1"},
 		args: []string{"--fleet", "Blue", "--tls-cert", "x"},
 	})
 	wants := []string{
-		"agent.yaml:1: banana", "TURNSTILE_BEE", "TURNSTILE_ZED", "--fleet", "agent.yaml:3: turn.pace", "TURNSTILE_LOG_LEVEL", "--tls-cert",
+		"agent.yaml:1: banana", "TURNSTILE_AGENT_NAMES", "TURNSTILE_FLEETNAME", "--fleet", "agent.yaml:3: turn.pace", "TURNSTILE_LOG_LEVEL", "--tls-cert",
 	}
 	if len(got) != len(wants) {
 		t.Fatalf("%d sentences, want %d:\n%s", len(got), len(wants), strings.Join(got, "\n"))
@@ -117,5 +116,57 @@ func TestAllThatIsWrongIsReportedAtOnce(t *testing.T) {
 		if !strings.HasPrefix(got[i], "parse config: "+want) {
 			t.Errorf("sentence %d is %q, want it to be about %s", i, got[i], want)
 		}
+	}
+}
+
+func TestForeignVariablesAreIgnored(t *testing.T) {
+	mustLoad(t, given{env: []string{
+		// Kubernetes, for Services named turnstile, turnstile-zookeeper and turnstile-data.
+		"TURNSTILE_SERVICE_HOST=10.0.0.1", "TURNSTILE_SERVICE_PORT=6005", "TURNSTILE_SERVICE_PORT_HTTP=6005",
+		"TURNSTILE_PORT=tcp://10.0.0.1:6005", "TURNSTILE_PORT_6005_TCP=tcp://10.0.0.1:6005", "TURNSTILE_PORT_6005_TCP_PROTO=tcp",
+		"TURNSTILE_PORT_6005_TCP_PORT=6005", "TURNSTILE_PORT_6005_TCP_ADDR=10.0.0.1",
+		"TURNSTILE_ZOOKEEPER_SERVICE_HOST=10.0.0.2", "TURNSTILE_ZOOKEEPER_PORT=tcp://10.0.0.2:2181", "TURNSTILE_DATA_SERVICE_PORT=1",
+		"TURNSTILE_HOME=/opt/turnstile", "TURNSTILE_=", "TURNSTILE_TEAM=blue",
+	}})
+}
+
+// TestAFileThatNobodyNamedIsSaidAloud: whoever starts an agent in another project's directory
+// may find a file there.
+func TestAFileThatNobodyNamedIsSaidAloud(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write := func(text string) {
+		if err := os.MkdirAll("configs", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile("configs/agent.yaml", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := func(environ ...string) string {
+		c, err := Load(nil, environ)
+		if err != nil {
+			return err.Error()
+		}
+		return c.Notice()
+	}
+	if got := load(); got != "" {
+		t.Errorf("there is no file: %s", got)
+	}
+	write("fleet: {name: blue}\nlog: {level: info}\n")
+	if got := load(); !strings.Contains(got, "configs/agent.yaml, found in the working directory, sets fleet.name (--config") {
+		t.Errorf("it says %q", got)
+	}
+	if got := load("TURNSTILE_FLEET_NAME=red"); got != "" {
+		t.Errorf("it has no say: %s", got)
+	}
+	if got := load("TURNSTILE_CONFIG=configs/agent.yaml"); got != "" {
+		t.Errorf("it was named: %s", got)
+	}
+	if got := load("TURNSTILE_CONFIG=/dev/null"); got != "" {
+		t.Errorf("another was named: %s", got)
+	}
+	write("service: {port: 80}\n")
+	if got := load(); !strings.Contains(got, "found in the working directory: --config FILE names another") {
+		t.Errorf("it says %q", got)
 	}
 }
