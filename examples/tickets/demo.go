@@ -15,7 +15,6 @@ import (
 
 	"github.com/turnstile-fleet/turnstile/zkdev"
 
-	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/clock"
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/locks"
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/store"
 )
@@ -56,7 +55,7 @@ func demo(ctx context.Context, out, progress io.Writer, s settings, customers in
 	defer os.RemoveAll(dir)
 	s.Database = "sqlite:" + filepath.Join(dir, "tickets.db")
 	s.ReserveFor, s.SessionTimeout = time.Second, time.Second
-	what, stop, err := embed(ctx, &s)
+	what, stop, err := embed(&s)
 	if err != nil {
 		return err
 	}
@@ -94,7 +93,7 @@ func demo(ctx context.Context, out, progress io.Writer, s settings, customers in
 }
 
 // embed starts a lock service of the kind that is set, and says where it is.
-func embed(ctx context.Context, s *settings) (what string, stop func(), err error) {
+func embed(s *settings) (what string, stop func(), err error) {
 	if s.LockType == locks.ZooKeeper {
 		server, err := zkdev.Start("", s.SessionTimeout/2)
 		if err != nil {
@@ -108,13 +107,8 @@ func embed(ctx context.Context, s *settings) (what string, stop func(), err erro
 		return "", nil, err
 	}
 	s.Redis = "redis://" + server.Addr() + "/0"
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() { // ends with stop
-		defer close(ended)
-		clock.Tick(ctx, server)
-	}()
-	return "Redis", func() { cancel(); <-ended; server.Close() }, nil
+	server.ClockTTL(true) // by itself its keys do not expire as time passes
+	return "Redis", server.Close, nil
 }
 
 // picture draws the seats and who has them.

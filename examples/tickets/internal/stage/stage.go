@@ -26,7 +26,6 @@ import (
 	"github.com/turnstile-fleet/turnstile/session"
 	"github.com/turnstile-fleet/turnstile/zkdev"
 
-	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/clock"
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/locks"
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/store"
 )
@@ -83,13 +82,8 @@ func Redis(t testing.TB) string {
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { // ends with the test
-		defer close(ended)
-		clock.Tick(ctx, server)
-	}()
-	t.Cleanup(func() { cancel(); <-ended; server.Close() })
+	server.ClockTTL(true)
+	t.Cleanup(server.Close)
 	return server.Addr()
 }
 
