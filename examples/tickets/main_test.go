@@ -174,7 +174,7 @@ func TestJudge_findsEachFault(t *testing.T) {
 		}
 		for n, customer := range []string{"alice", "bob"} {
 			token, ticket := locks.Token{Epoch: 1, Number: int64(n + 1)}, []string{"t-1", "t-2"}[n]
-			if err := db.Reserve(t.Context(), ticket, customer, token, time.Minute); err != nil {
+			if err := stage.Reserve(t.Context(), db, ticket, customer, token); err != nil {
 				t.Fatal(err)
 			}
 			if err := db.Book(t.Context(), ticket, token); err != nil {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -124,19 +125,27 @@ func (l *Line) Find(ctx context.Context, id string) (string, error) {
 // tidy removes the place with this id or name, if there is one, though the
 // caller's context has ended.
 func (l *Line) tidy(id string) {
-	ctx, cancel := context.WithTimeout(l.Sess.Context(), Cleanup)
+	ctx, cancel := context.WithTimeout(l.Sess.Context(), cmp.Or(l.Patience, Cleanup))
 	defer cancel()
-	node, err := l.Find(ctx, id)
-	if err == nil && node != "" {
-		err = Remove(ctx, l.Sess, node)
+	err := l.remove(ctx, id)
+	for l.Patience > 0 && errors.Is(err, session.ErrBroken) && ctx.Err() == nil {
+		err = l.remove(ctx, id)
 	}
 	if err != nil && l.Sess.Err() == nil {
 		l.Sess.Discard(fmt.Sprintf("a place may be left in the queue: %v", err))
 	}
 }
 
+func (l *Line) remove(ctx context.Context, id string) error {
+	node, err := l.Find(ctx, id)
+	if err == nil && node != "" {
+		err = Remove(ctx, l.Sess, node)
+	}
+	return err
+}
+
 // Leave gives the place up, so that those behind move up at once. It works though
-// the caller's own context has ended, and takes less than a second.
+// the caller's own context has ended, and takes less than a second, or the line's Patience.
 func (p *Place) Leave() {
 	p.Leaving()
 	p.line.tidy(p.name)

@@ -107,6 +107,10 @@ type Line struct {
 	// waiting does: who can't wait for ZooKeeper's answer discards the session.
 	Unwatched bool
 
+	// Patience is for how long to try to give a place up, in place of Cleanup, through
+	// connections that break. Set it where a session is worth more than a moment.
+	Patience time.Duration
+
 	card       []byte // what Card gives, once made
 	lastCard   []byte // the card that was read last, of
 	lastMember Member

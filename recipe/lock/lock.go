@@ -31,6 +31,7 @@ import (
 	"path"
 	"strconv"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -66,6 +67,11 @@ type Lock struct {
 	// Died is queue.Line's; it may be nil. A slot whose holder has died comes free when
 	// its session ends.
 	Died func(Member) <-chan struct{}
+
+	// Patience is for how long to try to give up an exclusive or shared lock, or a place in
+	// its line, before the session is discarded, and all that it holds with it. 0 means 700 ms.
+	// Calls may take so long then, whatever their context says.
+	Patience time.Duration
 }
 
 // Exclusive takes the lock for one alone, and waits for it.
@@ -86,7 +92,7 @@ func (l *Lock) TryExclusive(ctx context.Context) (*Held, error) { return l.take(
 func (l *Lock) TryShared(ctx context.Context) (*Held, error) { return l.take(ctx, true, true) }
 
 func (l *Lock) take(ctx context.Context, shared, try bool) (*Held, error) {
-	line := &queue.Line{Sess: l.Sess, Dir: lineDir(l.Dir), Who: l.Who, Log: l.Log, Died: l.Died}
+	line := &queue.Line{Sess: l.Sess, Dir: lineDir(l.Dir), Who: l.Who, Log: l.Log, Died: l.Died, Patience: l.Patience}
 	if err := queue.EnsurePath(ctx, l.Sess, line.Dir); err != nil {
 		return nil, err
 	}
@@ -214,8 +220,8 @@ func (h *Held) Where() string { return h.where }
 // removed our node, the session's when that is over, context.Canceled after Close.
 func (h *Held) Context() context.Context { return h.ctx }
 
-// Close gives the lock to who is next. It takes less than a second, whatever ZooKeeper
-// does; when that is too short the session is discarded, and takes the lock along when it
+// Close gives the lock to who is next. It takes less than a second, or the lock's Patience,
+// whatever ZooKeeper does; when that is too short the session is discarded, and takes the lock along when it
 // expires. It may be called again.
 func (h *Held) Close() {
 	h.closed.Do(func() {

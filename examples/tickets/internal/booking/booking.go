@@ -92,10 +92,9 @@ func (s *Service) reserve(ctx context.Context, ticket, client string) (again boo
 		return false, r, err
 	}
 	s.pause("take")
-	began := time.Now()
 	// In the epoch that was read together with the kind of lock: no token is of an epoch that
 	// the database has not given yet, or has given to another kind.
-	token, err := s.Locks.Take(ctx, ticket, t.Epoch, s.Hold)
+	token, until, err := s.Locks.Take(ctx, ticket, t.Epoch, s.Hold)
 	switch {
 	case errors.Is(err, locks.ErrTaken):
 		return s.taken(ctx, ticket, client)
@@ -105,11 +104,14 @@ func (s *Service) reserve(ctx context.Context, ticket, client string) (again boo
 	case err != nil:
 		return false, r, err
 	}
-	left := s.Hold - time.Since(began) // not longer than the lock
 	s.pause("reserve")
-	err = s.Store.Reserve(ctx, ticket, client, token, left)
-	if err == nil {
+	err = s.Store.Reserve(ctx, ticket, client, token, t.Clock, until)
+	left := time.Until(until)
+	switch {
+	case err == nil && left > 0:
 		return false, Reservation{ticket, left}, nil
+	case err == nil:
+		err = refuse(Expired, "your reservation of %s has expired before you could be told: reserve it again", ticket)
 	}
 	if errors.Is(err, store.ErrStale) {
 		again, err = s.stale(ctx, ticket, client, token)
@@ -187,6 +189,13 @@ func (s *Service) stale(ctx context.Context, ticket, client string, token locks.
 // instance at a time does so, and the others find it done. It tells to begin the request anew;
 // its error is for one that has begun too often.
 func (s *Service) beginAnew(ctx context.Context, bad int64) (again bool, _ error) {
+	agreed, err := s.agreed(ctx, bad)
+	switch {
+	case err != nil:
+		return false, err
+	case agreed:
+		return true, locks.ErrEpoch
+	}
 	now, err := s.Store.Anew(ctx, s.LockType, func(ctx context.Context, now int64) (int64, error) {
 		has, err := s.Locks.Epoch(ctx)
 		if err != nil {
@@ -206,6 +215,16 @@ func (s *Service) beginAnew(ctx context.Context, bad int64) (again bool, _ error
 		return false, err
 	}
 	return true, locks.ErrEpoch
+}
+
+// agreed tells whether another has done that meanwhile.
+func (s *Service) agreed(ctx context.Context, bad int64) (bool, error) {
+	now, err := s.selling(ctx)
+	if err != nil {
+		return false, err
+	}
+	has, err := s.Locks.Epoch(ctx)
+	return err == nil && has == now.Epoch && has > bad, err
 }
 
 // Book sells a ticket to the customer who has reserved it. Who has bought it already is told
@@ -245,14 +264,15 @@ func (s *Service) Cancel(ctx context.Context, ticket, client string) error {
 	if t.BookedBy != "" {
 		return refuse(Booked, "%s is sold to you already", ticket)
 	}
-	if err := s.Store.Cancel(ctx, ticket, t.Token); err != nil {
-		if errors.Is(err, store.ErrStale) {
-			return s.whyNot(ctx, ticket, client)
-		}
+	err = s.Store.Cancel(ctx, ticket, t.Token)
+	if !errors.Is(err, store.ErrStale) {
+		s.free(ctx, ticket, t.Token) // though the answer was lost: perhaps it is done
 		return err
 	}
-	s.free(ctx, ticket, t.Token)
-	return nil
+	if err = s.whyNot(ctx, ticket, client); err == nil {
+		err = refuse(Booked, "%s is sold to you already", ticket)
+	}
+	return err
 }
 
 // reserved gives a ticket that a customer has reserved, or has bought; else a Refusal.
@@ -384,6 +404,9 @@ func (s *Service) other(sells string) error {
 func (s *Service) ticket(ctx context.Context, id string) (store.Ticket, error) {
 	t, err := s.Store.Ticket(ctx, id)
 	if errors.Is(err, store.ErrUnknown) {
+		if _, err := s.selling(ctx); err != nil {
+			return t, err
+		}
 		return t, refuse(Unknown, "there is no ticket %s; GET /available_tickets lists what there is", id)
 	}
 	if err == nil && t.LockType != s.LockType {

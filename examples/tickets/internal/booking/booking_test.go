@@ -244,7 +244,7 @@ func TestReserve_aLockServiceThatWentBackInTime(t *testing.T) {
 		h.fine(s.Locks.Raise(t.Context(), before.Epoch)) // as a copy of an hour ago has it
 		// The database has seen a number that the lock service does not reach for a while.
 		last := locks.Token{Epoch: before.Epoch, Number: math.MaxInt64 - 1}
-		h.fine(h.db.Reserve(t.Context(), "ticket-1", "alice", last, time.Minute))
+		h.fine(stage.Reserve(t.Context(), h.db, "ticket-1", "alice", last))
 		h.reserve(s, "ticket-1", "bob")
 		h.fine(s.Book(t.Context(), "ticket-1", "bob"))
 		now, err := h.db.Selling(t.Context())
@@ -349,7 +349,7 @@ func TestReserve_anOldKindWithAnEpochOfTheNewOne(t *testing.T) {
 			redis.fine(old.Locks.Raise(ctx, before.Epoch))
 		}
 		for range 1000 { // and its number is high
-			token, err := old.Locks.Take(ctx, "ticket-3", now.Epoch, time.Minute)
+			token, _, err := old.Locks.Take(ctx, "ticket-3", now.Epoch, time.Minute)
 			redis.fine(err)
 			redis.fine(old.Locks.Free(ctx, "ticket-3", token))
 		}
@@ -428,10 +428,10 @@ type slowly struct{ locks.Locks }
 
 const late = 300 * time.Millisecond
 
-func (l slowly) Take(ctx context.Context, ticket string, epoch int64, hold time.Duration) (locks.Token, error) {
-	token, err := l.Locks.Take(ctx, ticket, epoch, hold)
+func (l slowly) Take(ctx context.Context, ticket string, epoch int64, hold time.Duration) (locks.Token, time.Time, error) {
+	token, until, err := l.Locks.Take(ctx, ticket, epoch, hold)
 	<-time.After(late)
-	return token, err
+	return token, until, err
 }
 
 // TestReserve_wipedUnderLoad: a hundred customers on ten tickets, and the lock service is wiped

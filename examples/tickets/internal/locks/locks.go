@@ -54,9 +54,10 @@ func parseToken(s string) (t Token, err error) {
 // ErrUnavailable, or is ctx's.
 type Locks interface {
 	// Take takes a ticket's lock in that epoch, for so long; it is free again after that, or
-	// when the instance ends and the kind of lock says so. The errors: ErrTaken, ErrEpoch. On
-	// any other the lock may be ours and known to nobody: Take has tried to free it then.
-	Take(ctx context.Context, ticket string, epoch int64, hold time.Duration) (Token, error)
+	// when the instance ends and the kind of lock says so. until is when it ends at the earliest,
+	// by this process's clock. The errors: ErrTaken, ErrEpoch. On any other the lock may be ours
+	// and known to nobody: Take has tried to free it then.
+	Take(ctx context.Context, ticket string, epoch int64, hold time.Duration) (t Token, until time.Time, err error)
 	// Free frees a ticket's lock if it is still held with that token, by any instance.
 	Free(ctx context.Context, ticket string, t Token) error
 	// Holders tells with which tokens tickets are held. One that is not in the map is free: a

@@ -10,7 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-zookeeper/zk"
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/turnstile-fleet/turnstile/session"
 
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/locks"
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/stage"
@@ -21,7 +26,7 @@ func TestTake_oneHolderAtATime(t *testing.T) {
 		one, two := s.Open("one"), s.Open("two")
 		raise(t, one, 7)
 		first := take(t, one, "seat", time.Minute)
-		if _, err := two.Take(t.Context(), "seat", 7, time.Minute); !errors.Is(err, locks.ErrTaken) {
+		if _, _, err := two.Take(t.Context(), "seat", 7, time.Minute); !errors.Is(err, locks.ErrTaken) {
 			t.Errorf("the second has it too: %v", err)
 		}
 		if other := take(t, two, "another", time.Minute); !first.Less(other) || other.Epoch != 7 {
@@ -71,7 +76,7 @@ func TestTake_isFreeAgainAfterItsTime(t *testing.T) {
 		var second locks.Token
 		stage.Until(t, "it is free", func(ctx context.Context) bool {
 			var err error
-			second, err = two.Take(ctx, "seat", 1, time.Minute)
+			second, _, err = two.Take(ctx, "seat", 1, time.Minute)
 			return err == nil
 		})
 		// Not a bound on speed: this is what is promised.
@@ -100,7 +105,7 @@ func TestTake_tokensRiseAsLocksAreTaken(t *testing.T) {
 					var token locks.Token
 					stage.Until(t, "it is our turn", func(ctx context.Context) bool {
 						var err error
-						token, err = l.Take(ctx, "seat", 1, time.Minute)
+						token, _, err = l.Take(ctx, "seat", 1, time.Minute)
 						return err == nil
 					})
 					mu.Lock()
@@ -122,13 +127,13 @@ func TestTake_tokensRiseAsLocksAreTaken(t *testing.T) {
 func TestTake_aServiceThatWasWipedWantsAnEpoch(t *testing.T) {
 	stage.Each(t, func(t *testing.T, s *stage.Stage) {
 		l := s.Open("one")
-		if _, err := l.Take(t.Context(), "seat", 3, time.Minute); !errors.Is(err, locks.ErrEpoch) {
+		if _, _, err := l.Take(t.Context(), "seat", 3, time.Minute); !errors.Is(err, locks.ErrEpoch) {
 			t.Errorf("a new one: %v", err)
 		}
 		raise(t, l, 3)
 		before := take(t, l, "seat", time.Minute)
 		s.Wipe()
-		if _, err := l.Take(t.Context(), "seat", 3, time.Minute); !errors.Is(err, locks.ErrEpoch) {
+		if _, _, err := l.Take(t.Context(), "seat", 3, time.Minute); !errors.Is(err, locks.ErrEpoch) {
 			t.Errorf("a wiped one: %v", err)
 		}
 		if held := holders(t, l, "seat"); len(held) != 0 {
@@ -148,20 +153,20 @@ func TestTake_aLockOfAnEarlierEpochIsFree(t *testing.T) {
 		one, two := s.Open("one"), s.Open("two")
 		raise(t, one, 3)
 		first := take(t, one, "seat", time.Minute)
-		if _, err := two.Take(t.Context(), "seat", 4, time.Minute); !errors.Is(err, locks.ErrEpoch) {
+		if _, _, err := two.Take(t.Context(), "seat", 4, time.Minute); !errors.Is(err, locks.ErrEpoch) {
 			t.Errorf("in an epoch that has not come: %v", err)
 		}
 		raise(t, one, 4)
 		if held := holders(t, two, "seat"); len(held) != 0 {
 			t.Errorf("held: %v", held)
 		}
-		if _, err := two.Take(t.Context(), "seat", 3, time.Minute); !errors.Is(err, locks.ErrEpoch) {
+		if _, _, err := two.Take(t.Context(), "seat", 3, time.Minute); !errors.Is(err, locks.ErrEpoch) {
 			t.Errorf("in an epoch that is over: %v", err)
 		}
 		var second locks.Token
 		stage.Until(t, "it can be taken", func(ctx context.Context) (is bool) {
 			var err error
-			second, err = two.Take(ctx, "seat", 4, time.Minute)
+			second, _, err = two.Take(ctx, "seat", 4, time.Minute)
 			return err == nil
 		})
 		if !first.Less(second) || second.Epoch != 4 {
@@ -189,13 +194,13 @@ func TestRedis_anAnswerThatWasLostLeavesNoLock(t *testing.T) {
 	line.set(loses)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, err := far.Take(ctx, "seat", 1, time.Hour); !errors.Is(err, locks.ErrUnavailable) {
+	if _, _, err := far.Take(ctx, "seat", 1, time.Hour); !errors.Is(err, locks.ErrUnavailable) {
 		t.Errorf("no answer came, and yet: %v", err)
 	}
 	take(t, near, "seat", time.Hour)
 
 	line.set(breaks) // the client asks once more by itself, over another connection
-	token, err := far.Take(t.Context(), "third", 1, time.Hour)
+	token, _, err := far.Take(t.Context(), "third", 1, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,9 +246,57 @@ func TestZooKeeper_anInstanceThatFallsSilentHoldsNothing(t *testing.T) {
 	}
 	line.set(open)
 	stage.Until(t, "it has another session", func(ctx context.Context) bool {
-		_, err := silent.Take(ctx, "another", 1, time.Hour)
+		_, _, err := silent.Take(ctx, "another", 1, time.Hour)
 		return err == nil
 	})
+}
+
+// TestZooKeeper_aShortSilenceCostsNothing, though a reservation runs out meanwhile and its node
+// cannot be deleted in time: that must not cost the session, and all other reservations.
+func TestZooKeeper_aShortSilenceCostsNothing(t *testing.T) {
+	s := stage.New(t, locks.ZooKeeper)
+	line := newLine(t, s.Addr())
+	core, logged := observer.New(zap.InfoLevel)
+	l := locks.OpenZooKeeper([]string{line.addr()}, stage.Timeout, "one", zap.New(core))
+	t.Cleanup(l.Close)
+	other := s.Open("other")
+	raise(t, other, 1)
+	stage.Until(t, "it has a session", func(ctx context.Context) bool { _, err := l.Epoch(ctx); return err == nil })
+	kept := take(t, l, "kept", time.Hour)
+	take(t, l, "short", time.Second)
+	<-time.After(700 * time.Millisecond)
+	line.set(stalls)
+	// The silence: longer than it may take to give a lock up, much shorter than a session.
+	<-time.After(1500 * time.Millisecond)
+	line.set(open)
+	stage.Until(t, "the short one is free", func(ctx context.Context) bool { return len(holders(t, other, "short")) == 0 })
+	if held := holders(t, other, "kept"); held["kept"] != kept {
+		t.Errorf("held: %v", held)
+	}
+	for _, entry := range logged.All() {
+		if strings.Contains(entry.Message, "over") {
+			t.Errorf("it said: %s, %v", entry.Message, entry.ContextMap())
+		}
+	}
+}
+
+// TestZooKeeper_inAnotherEpochNothingIsTried: after a new epoch has begun all customers come with
+// the old one.
+func TestZooKeeper_inAnotherEpochNothingIsTried(t *testing.T) {
+	s := stage.New(t, locks.ZooKeeper)
+	l := s.Open("one")
+	raise(t, l, 2)
+	if _, _, err := l.Take(t.Context(), "seat", 1, time.Hour); !errors.Is(err, locks.ErrEpoch) {
+		t.Fatal(err)
+	}
+	sess, err := session.Dial(t.Context(), session.Options{Servers: strings.Split(s.Addr(), ","), Timeout: stage.Timeout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sess.Close()
+	if _, err := sess.Get(t.Context(), "/tickets/seats/seat"); !errors.Is(err, zk.ErrNoNode) {
+		t.Errorf("a lock was tried: %v", err)
+	}
 }
 
 func TestZooKeeper_closingFreesAtOnce(t *testing.T) {
@@ -261,7 +314,7 @@ func take(t *testing.T, l locks.Locks, ticket string, hold time.Duration) locks.
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := l.Take(t.Context(), ticket, epoch, hold)
+	token, _, err := l.Take(t.Context(), ticket, epoch, hold)
 	if err != nil {
 		t.Fatalf("take %s: %v", ticket, err)
 	}
@@ -289,6 +342,7 @@ type line struct {
 	listener net.Listener
 	server   string
 	mu       sync.Mutex
+	changed  sync.Cond
 	state    state
 	conns    []net.Conn
 }
@@ -299,6 +353,7 @@ func newLine(t *testing.T, server string) *line {
 		t.Fatal(err)
 	}
 	l := &line{listener: listener, server: server}
+	l.changed.L = &l.mu
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -331,12 +386,14 @@ const (
 	dead         // all is lost, and nobody is told
 	loses        // the server's next answer is lost
 	breaks       // at the server's next answer the connection breaks
+	stalls       // nothing goes on, and nothing is lost
 )
 
 func (l *line) set(s state) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state = s
+	l.changed.Broadcast()
 }
 
 func (l *line) carry(client net.Conn) {
@@ -367,6 +424,9 @@ type gate struct {
 
 func (g *gate) Write(b []byte) (int, error) {
 	g.mu.Lock()
+	for g.state == stalls {
+		g.changed.Wait()
+	}
 	now := g.state
 	if g.answer && (now == loses || now == breaks) {
 		g.state = open

@@ -20,7 +20,8 @@ const (
 
 var (
 	// take counts in the script that sets the key. A number that was drawn before or after
-	// would not be in the order of the locks. A request that comes twice, because the answer to
+	// would not be in the order of the locks. It is no lower than the time in microseconds: a
+	// Redis that comes back as it was before does not count again what it counted. A request that comes twice, because the answer to
 	// the first was lost, has the same nonce, and gets the same token. A lock of another epoch
 	// is worth nothing.
 	take = redis.NewScript(`
@@ -32,7 +33,10 @@ if held then
   if whose == nonce then return token end
   if token and string.match(token, '^%d+') == epoch then return 'taken' end
 end
-local token = epoch .. '.' .. string.format('%d', redis.call('HINCRBY', KEYS[2], 'number', 1))
+local now = redis.call('TIME')
+local number = math.max(tonumber(redis.call('HGET', KEYS[2], 'number') or '') or 0, now[1] * 1000000 + now[2]) + 1
+local token = epoch .. '.' .. string.format('%.0f', number)
+redis.call('HSET', KEYS[2], 'number', string.format('%.0f', number))
 redis.call('SET', KEYS[1], token .. ' ' .. nonce, 'PX', hold)
 return token`)
 
@@ -45,7 +49,7 @@ return 0`)
 
 	raise = redis.NewScript(`
 local epoch = tonumber(string.match(redis.call('HGET', KEYS[1], 'epoch') or '', '^%d+$') or '')
-if not epoch or epoch < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'epoch', ARGV[1]) end
+if not epoch or epoch < tonumber(ARGV[1]) or epoch > tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], 'epoch', ARGV[1]) end
 return 0`)
 )
 
@@ -62,20 +66,22 @@ func OpenRedis(url string) (Locks, error) {
 	return &redisLocks{redis.NewClient(opts)}, nil
 }
 
-func (l *redisLocks) Take(ctx context.Context, ticket string, epoch int64, hold time.Duration) (Token, error) {
+func (l *redisLocks) Take(ctx context.Context, ticket string, epoch int64, hold time.Duration) (t Token, until time.Time, err error) {
 	nonce := rand.Text()
+	until = time.Now().Add(hold)
 	token, err := take.Run(ctx, l.client, []string{lockKey + ticket, stateKey}, epoch, nonce, hold.Milliseconds()).Text()
 	switch {
 	case err != nil: // it may be ours all the same, and nobody would know
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
-		return Token{}, silent(errors.Join(err, l.free(ctx, ticket, "", nonce)))
+		return t, until, silent(errors.Join(err, l.free(ctx, ticket, "", nonce)))
 	case token == "taken":
-		return Token{}, ErrTaken
+		return t, until, ErrTaken
 	case token == "epoch":
-		return Token{}, ErrEpoch
+		return t, until, ErrEpoch
 	}
-	return parseToken(token)
+	t, err = parseToken(token)
+	return t, until, err
 }
 
 func (l *redisLocks) Free(ctx context.Context, ticket string, t Token) error {
@@ -124,17 +130,20 @@ func (l *redisLocks) Epoch(ctx context.Context) (int64, error) {
 	return asEpoch(epoch), nil
 }
 
+// highest is the highest epoch: Redis's scripts count in floating point.
+const highest = 1 << 52
+
 // asEpoch reads an epoch; 0 when there is none, or somebody else wrote there: Raise mends it.
 func asEpoch(s string) int64 {
 	epoch, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
+	if err != nil || epoch > highest {
 		return 0
 	}
 	return epoch
 }
 
 func (l *redisLocks) Raise(ctx context.Context, epoch int64) error {
-	return silent(raise.Run(ctx, l.client, []string{stateKey}, epoch).Err())
+	return silent(raise.Run(ctx, l.client, []string{stateKey}, epoch, highest).Err())
 }
 
 func (l *redisLocks) Close() { l.client.Close() }

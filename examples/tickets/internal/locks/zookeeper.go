@@ -98,19 +98,18 @@ func (l *zooKeeperLocks) session() (*session.Session, error) {
 	return l.sess, nil
 }
 
-func (l *zooKeeperLocks) Take(ctx context.Context, ticket string, epoch int64, hold time.Duration) (token Token, err error) {
+func (l *zooKeeperLocks) Take(ctx context.Context, ticket string, epoch int64, hold time.Duration) (token Token, until time.Time, err error) {
 	if !l.begin(ticket) {
-		return token, ErrTaken // of those who try at the same moment one at most has it
+		return token, until, ErrTaken // of those who try at the same moment one at most has it
 	}
 	defer l.end(ticket)
-	began := time.Now()
-	held, err := l.try(ctx, ticket, epoch)
+	held, until, err := l.try(ctx, ticket, epoch, hold)
 	if err != nil {
-		return token, err
+		return token, until, err
 	}
-	expiry := time.AfterFunc(hold-time.Since(began), held.Close)
+	expiry := time.AfterFunc(time.Until(until), held.Close)
 	context.AfterFunc(held.Context(), func() { expiry.Stop() }) // runs when it is not ours any more
-	return Token{epoch, int64(held.Token())}, nil
+	return Token{epoch, int64(held.Token())}, until, nil
 }
 
 // begin notes that somebody tries to take a ticket, unless another does.
@@ -130,59 +129,76 @@ func (l *zooKeeperLocks) end(ticket string) {
 	delete(l.tried, ticket)
 }
 
-func (l *zooKeeperLocks) try(ctx context.Context, ticket string, epoch int64) (*lock.Held, error) {
+func (l *zooKeeperLocks) try(ctx context.Context, ticket string, epoch int64, hold time.Duration) (held *lock.Held, until time.Time, err error) {
 	if err := l.turn(ctx); err != nil {
-		return nil, err
+		return nil, until, err
 	}
 	defer l.done()
 	sess, err := l.session()
 	if err != nil {
-		return nil, err
+		return nil, until, err
 	}
-	seat := &lock.Lock{Sess: sess, Dir: seat(ticket), Who: l.who, Log: l.log}
-	held, err := seat.TryExclusive(ctx)
+	until = time.Now().Add(hold)
+	// Before the lock, because a thousand may have waited for a turn meanwhile; and after it, in
+	// the session that took it: an epoch of another life of ZooKeeper would give the token a
+	// false place.
+	if _, err := checkEpoch(ctx, sess, epoch); err != nil {
+		return nil, until, err
+	}
+	seat := &lock.Lock{Sess: sess, Dir: seat(ticket), Who: l.who, Log: l.log, Patience: patience}
+	held, err = seat.TryExclusive(ctx)
 	if errors.Is(err, lock.ErrBusy) {
-		return nil, l.busy(ctx, sess, seat.Dir, epoch)
+		var old bool
+		if old, err = evictOld(ctx, sess, seat.Dir, epoch); old {
+			held, err = seat.TryExclusive(ctx)
+		}
 	}
-	if err != nil {
-		return nil, silent(err)
+	switch {
+	case errors.Is(err, lock.ErrBusy):
+		return nil, until, ErrTaken
+	case err != nil:
+		return nil, until, asUnavailable(err)
 	}
-	// In the session that took the lock, and after it: an epoch of another life of ZooKeeper
-	// would give the token a false place.
-	now, err := readEpoch(ctx, sess)
-	if err == nil && (now.epoch != epoch || now.since > int64(held.Token())) {
+	now, err := checkEpoch(ctx, sess, epoch)
+	if err == nil && now.since > int64(held.Token()) {
 		err = ErrEpoch
 	}
 	if err != nil {
 		held.Close()
-		return nil, err
+		return nil, until, err
 	}
-	return held, nil
+	return held, until, nil
 }
 
-// busy tells why a lock could not be had. A holder of an epoch before the service's is worth
-// nothing, and must go first.
-func (l *zooKeeperLocks) busy(ctx context.Context, sess *session.Session, dir string, epoch int64) error {
-	now, err := readEpoch(ctx, sess)
-	switch {
-	case err != nil:
-		return err
-	case now.epoch != epoch:
-		return ErrEpoch
+// patience is for how long to try to give a lock up. Without, a session would be given up for
+// it, and all other reservations with it. It ends with the session.
+const patience = time.Hour
+
+// evictOld takes a lock away from a holder of an epoch before the service's, who is worth
+// nothing. ErrBusy says that there is none such.
+func evictOld(ctx context.Context, sess *session.Session, dir string, epoch int64) (old bool, err error) {
+	now, err := checkEpoch(ctx, sess, epoch)
+	if err != nil {
+		return false, err
 	}
 	state, err := lock.Look(ctx, sess, dir)
 	if err != nil {
-		return silent(err)
+		return false, err
 	}
 	for _, h := range state.Holders {
 		if int64(h.Token) < now.since {
-			if err := lock.Evict(ctx, sess, dir, h.Place); err != nil {
-				return silent(err)
-			}
-			return ErrEpoch // all is said again: begin anew
+			return true, lock.Evict(ctx, sess, dir, h.Place)
 		}
 	}
-	return ErrTaken
+	return false, lock.ErrBusy
+}
+
+// asUnavailable wraps an error that is none of this package's.
+func asUnavailable(err error) error {
+	if errors.Is(err, ErrEpoch) || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return silent(err)
 }
 
 // turn waits until there is room for one more who asks.
@@ -292,6 +308,15 @@ func makeEpoch(ctx context.Context, sess *session.Session, epoch int64) error {
 // era is an epoch, 0 when there is none, and the zxid it was raised at: a lock with a lower one
 // was taken before.
 type era struct{ epoch, since int64 }
+
+// checkEpoch is readEpoch, and ErrEpoch when it is another than wanted.
+func checkEpoch(ctx context.Context, sess *session.Session, want int64) (era, error) {
+	now, err := readEpoch(ctx, sess)
+	if err == nil && now.epoch != want {
+		err = ErrEpoch
+	}
+	return now, err
+}
 
 func readEpoch(ctx context.Context, sess *session.Session) (era, error) {
 	node, err := sess.Get(ctx, epochNode)

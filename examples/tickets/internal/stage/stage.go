@@ -182,6 +182,15 @@ func Store(t testing.TB, kind string, tickets int) *store.Store {
 	return db
 }
 
+// Reserve writes a reservation into the database, for a minute, past the lock service.
+func Reserve(ctx context.Context, db *store.Store, ticket, client string, token locks.Token) error {
+	t, err := db.Ticket(ctx, ticket)
+	if err != nil {
+		return err
+	}
+	return db.Reserve(ctx, ticket, client, token, t.Clock, time.Now().Add(time.Minute))
+}
+
 func empty(t testing.TB, url string) {
 	t.Helper()
 	db, err := sql.Open("pgx", url)

@@ -47,6 +47,7 @@ type Store struct {
 	db      *sql.DB
 	dialect goose.Dialect
 	now     string // the database's clock, in seconds
+	share   string // lets no other change a row before we are done
 }
 
 // Open opens sqlite:PATH or postgres://user:password@host:port/database. It does not connect.
@@ -73,7 +74,7 @@ func Open(url string) (*Store, error) {
 		db := stdlib.OpenDB(*config)
 		db.SetMaxOpenConns(20) // PostgreSQL takes 100 from all instances
 		db.SetMaxIdleConns(20)
-		return &Store{db: db, dialect: goose.DialectPostgres, now: "extract(epoch from clock_timestamp())::double precision"}, nil
+		return &Store{db: db, dialect: goose.DialectPostgres, share: "FOR SHARE", now: "extract(epoch from clock_timestamp())::double precision"}, nil
 	}
 	return nil, fmt.Errorf("%q is neither sqlite:PATH nor postgres://user:password@host:port/database", url)
 }
@@ -83,7 +84,7 @@ func (s *Store) Close() error { return s.db.Close() }
 
 // query writes the database's clock and its way of numbering into a statement.
 func (s *Store) query(text string) string {
-	text = strings.ReplaceAll(text, "{now}", s.now)
+	text = strings.NewReplacer("{now}", s.now, "{share}", s.share).Replace(text)
 	if s.dialect == goose.DialectPostgres {
 		text = strings.ReplaceAll(text, "?", "$")
 	}
@@ -197,23 +198,34 @@ type Ticket struct {
 	Token    locks.Token
 	Client   string        // who reserved it; empty when nobody did
 	Left     time.Duration // how much longer that holds; not above zero when it has expired
+	Clock    Clock         // the database's, when this was read
 	BookedBy string        // empty when it is not sold
 	Selling                // what sells now
 }
+
+// Clock is a reading of the database's clock.
+type Clock struct {
+	seconds float64   // since 1970
+	read    time.Time // by this process's clock, not before that
+}
+
+// at tells what the database's clock shows at a time of this process's, or a little less.
+func (c Clock) at(t time.Time) float64 { return c.seconds + t.Sub(c.read).Seconds() }
 
 // Ticket reads a ticket; ErrUnknown when there is none.
 func (s *Store) Ticket(ctx context.Context, id string) (Ticket, error) {
 	var t Ticket
 	var left float64
 	err := s.db.QueryRowContext(ctx, s.query(`
-SELECT id, t.epoch, token, client, reserved_until - {now}, coalesce(booked_by, ''), lock_type, s.epoch
-FROM tickets t, service s WHERE id = ?1`), id).Scan(&t.ID, &t.Token.Epoch, &t.Token.Number, &t.Client, &left, &t.BookedBy, &t.LockType, &t.Epoch)
+SELECT id, t.epoch, token, client, reserved_until - {now}, {now}, coalesce(booked_by, ''), lock_type, s.epoch
+FROM tickets t, service s WHERE id = ?1`), id).Scan(&t.ID, &t.Token.Epoch, &t.Token.Number, &t.Client, &left, &t.Clock.seconds, &t.BookedBy, &t.LockType, &t.Epoch)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		err = ErrUnknown
 	case isMissing(err):
 		err = notReady(err)
 	}
+	t.Clock.read = time.Now()
 	t.Left = time.Duration(max(left, -1) * float64(time.Second))
 	return t, err
 }
@@ -235,12 +247,14 @@ func (s *Store) Unsold(ctx context.Context) (ids []string, err error) {
 	return ids, rows.Err()
 }
 
-// Reserve writes a reservation. ErrStale says that it changed nothing.
-func (s *Store) Reserve(ctx context.Context, id, client string, t locks.Token, hold time.Duration) error {
+// Reserve writes a reservation that holds until then. The clock says what that is in the
+// database, so that what comes between the lock and the write is not added. ErrStale says that
+// it changed nothing.
+func (s *Store) Reserve(ctx context.Context, id, client string, t locks.Token, clock Clock, until time.Time) error {
 	return s.changeOne(ctx, s.db, `
-UPDATE tickets SET epoch = ?1, token = ?2, client = ?3, reserved_until = {now} + ?4
+UPDATE tickets SET epoch = ?1, token = ?2, client = ?3, reserved_until = ?4
 WHERE id = ?5 AND booked_by IS NULL AND (epoch < ?1 OR epoch = ?1 AND token < ?2)
-  AND ?1 = (SELECT epoch FROM service)`, t.Epoch, t.Number, client, hold.Seconds(), id)
+  AND ?1 = (SELECT epoch FROM service) AND {now} < ?4`, t.Epoch, t.Number, client, clock.at(until), id)
 }
 
 // Cancel ends a reservation. ErrStale says that it changed nothing.
@@ -252,13 +266,14 @@ WHERE id = ?1 AND booked_by IS NULL AND epoch = ?2 AND token = ?3
 }
 
 // Book sells a ticket to whoever reserved it with that token, and charges him. ErrStale says
-// that it changed nothing.
+// that it changed nothing. Init waits for it, so that from then on nothing is sold by the kind
+// of lock before.
 func (s *Store) Book(ctx context.Context, id string, t locks.Token) error {
 	return s.within(ctx, func(tx *sql.Tx) error {
 		err := s.changeOne(ctx, tx, `
 UPDATE tickets SET booked_by = client
 WHERE id = ?1 AND booked_by IS NULL AND epoch = ?2 AND token = ?3 AND reserved_until > {now}
-  AND ?2 = (SELECT epoch FROM service)`, id, t.Epoch, t.Number)
+  AND ?2 = (SELECT epoch FROM service {share})`, id, t.Epoch, t.Number)
 		if err == nil {
 			_, err = tx.ExecContext(ctx, s.query(`
 INSERT INTO sales (ticket, client, epoch, token, at)
