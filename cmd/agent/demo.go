@@ -66,7 +66,7 @@ all the same.`,
 	f.Uint64Var(&opts.turns, "turns", 0, "end after `N` turns; 0 means by time alone")
 	f.DurationVar(&opts.duration, "for", 6*time.Second, "end after this `time`")
 	f.DurationVar(&opts.pace, "pace", 100*time.Millisecond, "how long an agent rests between its turns; 0 is not at all")
-	f.StringVar(&opts.dir, "dir", "", "an empty `directory` for the file and the logs; by default a new temporary one, which stays")
+	f.StringVar(&opts.dir, "dir", "", "an empty `directory` for the file and the logs; by default a temporary one, which goes when all was fine")
 	f.BoolVar(&opts.broken, "break", false, "leave the lock out")
 	f.BoolVar(&opts.chaos, "chaos", false, "kill and pause agents at random")
 	f.Uint64Var(&opts.seed, "seed", uint64(time.Now().UnixNano()), "what --chaos draws from")
@@ -135,7 +135,10 @@ func demo(cmd *cobra.Command, opts demoOptions) error {
 	if cmd.Context().Err() != nil {
 		fmt.Fprintln(out, "stopped; the file so far:")
 	}
-	return demoVerdict(context.WithoutCancel(cmd.Context()), out, c, sess, opts, dir)
+	if err := demoVerdict(context.WithoutCancel(cmd.Context()), out, c, sess, opts, dir); err != nil || opts.dir != "" {
+		return err
+	}
+	return os.RemoveAll(dir)
 }
 
 func demoDir(dir string) (string, error) {

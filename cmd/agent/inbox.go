@@ -80,7 +80,7 @@ func showInbox(cmd *cobra.Command) error {
 // describeInbox is the status for people.
 func describeInbox(s inbox.Status, now time.Time) string {
 	var b strings.Builder
-	ago := func(t time.Time) string { return max(0, now.Sub(t)).Round(time.Millisecond).String() }
+	ago := func(t time.Time) string { return age(now.Sub(t)) }
 	if s.Waiting == 0 {
 		b.WriteString("waiting   nothing\n")
 	} else {

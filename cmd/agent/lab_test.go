@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,7 +29,7 @@ func TestLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab := newLab(t)
+	lab := newLab(t, string(text))
 	blocks := parseLab(string(text))
 	if len(blocks) < 10 {
 		t.Fatalf("%d blocks found", len(blocks))
@@ -67,21 +68,34 @@ func parseLab(text string) (blocks []labBlock) {
 	return blocks
 }
 
+var export = regexp.MustCompile(`(?m)^    export (\S+=\S*)`)
+
+// exported is what a text says to set in every terminal.
+func exported(text string) (vars []string) {
+	for _, m := range export.FindAllStringSubmatch(text, -1) {
+		vars = append(vars, m[1])
+	}
+	return vars
+}
+
 type lab struct {
 	t         *testing.T
 	dir       string
-	port      string // in place of 2181
+	port      string   // in place of 2181
+	plain     []string // the environment of somebody who has set nothing
+	exports   []string // what the text says to export
 	terminals map[string]*terminal
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t *testing.T, text string) *lab {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer free.Close()
 	_, port, _ := net.SplitHostPort(free.Addr().String())
-	l := &lab{t: t, dir: t.TempDir(), port: port, terminals: map[string]*terminal{}}
+	l := &lab{t: t, dir: t.TempDir(), port: port, terminals: map[string]*terminal{}, exports: exported(text)}
+	l.plain = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TURNSTILE_ZOOKEEPER_SERVERS=127.0.0.1:" + port}
 	t.Cleanup(func() {
 		for _, term := range l.terminals {
 			if term.cmd != nil {
@@ -159,7 +173,7 @@ func (l *lab) start(where string, term *terminal, typed string) {
 	script := fmt.Sprintf("(exit %d); %s", code, strings.ReplaceAll(typed, "127.0.0.1:2181", "127.0.0.1:"+l.port))
 	cmd := exec.Command("bash", "-c", script)
 	cmd.Dir = l.dir
-	cmd.Env = append(os.Environ(), "TURNSTILE_ZOOKEEPER_SERVERS=127.0.0.1:"+l.port, "TURNSTILE_LOG_LEVEL=warn")
+	cmd.Env = slices.Concat(l.plain, l.exports)
 	cmd.Stdout, cmd.Stderr = term, term
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {

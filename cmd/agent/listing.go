@@ -8,6 +8,8 @@ import (
 	"io"
 	"path"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/go-zookeeper/zk"
 	"github.com/spf13/cobra"
@@ -118,4 +120,23 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// age says how long ago something was, as exactly as people want it.
+func age(d time.Duration) string {
+	d = max(d, 0)
+	text := ""
+	switch {
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d < time.Hour:
+		text = d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		text = strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	default:
+		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+	}
+	return text
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
 )
@@ -50,13 +51,32 @@ own.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+		return usageError{fmt.Errorf("%w; see `%s --help`", plainly(err), cmd.CommandPath())}
 	})
+	root.Version = versionString()
+	root.SetVersionTemplate("turnstile {{.Version}}\n")
 	root.AddCommand(newRun(), newVerify(), newAdopt(), newStatus(), newEvict(), newAudit(), newBarrier(), newCat(), newConfig(), newElect(), newID(), newLock(), newLockGuard(), newSend(), newInbox(), newZnode(), newDemo(), newDevServer(), newCheckVolume(), newCheckVolumeChild(), newVersion())
 	for _, cmd := range root.Commands() {
 		cmd.Args = usageArgs(cmd.Args)
 	}
 	return root
+}
+
+// plainly says of a flag's value what would be right, in place of a parser's own words.
+func plainly(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	f := bad.GetFlag()
+	want := map[string]string{
+		"int": "a whole number", "int32": "a whole number", "int64": "a whole number", "uint64": "a whole number, 0 or more",
+		"duration": "a duration with its unit, like 500ms, 5s or 2m", "bool": "true or false", "float64": "a number",
+	}[f.Value.Type()]
+	if want == "" {
+		return err
+	}
+	return fmt.Errorf("--%s %q: give %s", f.Name, bad.GetValue(), want)
 }
 
 // load reads the settings of a command whose flags config.Flags registered.

@@ -138,6 +138,8 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 	if err != nil {
 		return err
 	}
+	_, err = os.Lstat(c.Data.File + ".alive")
+	strangers := errors.Is(err, os.ErrNotExist)
 	file, err := openData(c) // at the door, before the fleet sees us
 	if err != nil {
 		return err
@@ -194,6 +196,9 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 		Log:      log,
 	})
 	err = agent.Run(ctx)
+	if strangers && errors.Is(err, writer.ErrRefused) {
+		_ = os.Remove(c.Data.File + ".alive") // it was no fleet's file; where others are it is not empty
+	}
 	conclude(agent, log)
 	if in != nil {
 		err = in.close(err)

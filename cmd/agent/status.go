@@ -133,7 +133,7 @@ func memberHere(s fleet.Status, out io.Writer) error {
 // describe is the status for people.
 func describe(s overview) string {
 	var b strings.Builder
-	ago := func(t time.Time) string { return max(0, s.At.Sub(t)).Round(time.Millisecond).String() }
+	ago := func(t time.Time) string { return age(s.At.Sub(t)) }
 	fmt.Fprintf(&b, "fleet   %s, agents: %d\n", s.Fleet, len(s.Agents))
 	for _, a := range s.Agents {
 		if a.Held != "" {

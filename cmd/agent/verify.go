@@ -49,6 +49,9 @@ With --acks it is held to what the agents were told.`,
 			if len(args) == 1 {
 				file = args[0]
 			}
+			if info, err := os.Stat(file); err == nil && info.IsDir() {
+				return usageError{fmt.Errorf("%s is a directory; name the file to verify", file)}
+			}
 			return runVerify(cmd, c, file, opts)
 		},
 	}

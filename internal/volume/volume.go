@@ -164,7 +164,7 @@ func (c *checker) makeWork() error {
 	case isFull(err):
 		return c.full(err)
 	case err != nil:
-		return unusable(err, "agents must be able to create files there")
+		return unusable(err, "no file can be created in it: give a directory of a volume that keeps files")
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(c.work, &st); err != nil {
