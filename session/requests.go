@@ -22,6 +22,40 @@ func Definite(err error) bool {
 		zk.ErrNoChildrenForEphemerals, zk.ErrInvalidACL, zk.ErrBadArguments, zk.ErrInvalidPath)
 }
 
+// Refusals that the client library has no name for.
+var (
+	// ErrAuthWanted says that the server serves only clients that authenticate.
+	ErrAuthWanted = errors.New("the server serves only clients that authenticate")
+	// ErrQuota says that a quota of the server's does not allow it.
+	ErrQuota = errors.New("a quota of the server's does not allow it")
+	// ErrReadOnly says that the server has lost its quorum, and only lets read.
+	ErrReadOnly = errors.New("the server has no quorum, and only lets read")
+)
+
+// spelled gives an error that the library knows by its number alone a name.
+func spelled(err error) error {
+	if err == nil {
+		return nil
+	}
+	switch err.Error() {
+	case "unknown error: -124":
+		return ErrAuthWanted
+	case "unknown error: -125":
+		return ErrQuota
+	case "unknown error: -119":
+		return ErrReadOnly
+	}
+	return err
+}
+
+// at names the node whose access control refuses us, which ZooKeeper does not.
+func at(path string, err error) error {
+	if errors.Is(err, zk.ErrNoAuth) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return err
+}
+
 // ErrBroken is wrapped when the connection broke under a request, which on this session
 // may be sent again.
 var ErrBroken = errors.New("the connection to ZooKeeper broke")
@@ -99,7 +133,7 @@ func answered[T any](ctx context.Context, s *Session, value T, err error) (T, er
 	var none T
 	switch {
 	case !broken(err):
-		return value, err
+		return value, spelled(err)
 	case s.ctx.Err() != nil:
 		return none, context.Cause(s.ctx) // that is why it broke
 	case ctx.Err() != nil:
@@ -146,7 +180,7 @@ type Node struct {
 func (s *Session) Get(ctx context.Context, path string) (Node, error) {
 	return read(ctx, s, func() (Node, error) {
 		data, stat, err := s.conn.Get(path)
-		return Node{Data: data, Stat: stat}, err
+		return Node{Data: data, Stat: stat}, at(path, err)
 	})
 }
 
@@ -155,7 +189,7 @@ func (s *Session) Get(ctx context.Context, path string) (Node, error) {
 func (s *Session) Watch(ctx context.Context, path string) (Node, error) {
 	return read(ctx, s, func() (Node, error) {
 		data, stat, watch, err := s.conn.GetW(path)
-		return Node{Data: data, Stat: stat, Watch: watch}, err
+		return Node{Data: data, Stat: stat, Watch: watch}, at(path, err)
 	})
 }
 
@@ -177,7 +211,7 @@ func (s *Session) WatchFor(ctx context.Context, path string) (exists bool, watch
 func (s *Session) Children(ctx context.Context, path string) ([]string, error) {
 	return read(ctx, s, func() ([]string, error) {
 		names, _, err := s.conn.Children(path)
-		return names, err
+		return names, at(path, err)
 	})
 }
 
@@ -191,7 +225,7 @@ func (s *Session) WatchChildren(ctx context.Context, path string) (names []strin
 	}
 	a, err := read(ctx, s, func() (answer, error) {
 		names, stat, watch, err := s.conn.ChildrenW(path)
-		return answer{names, Node{Stat: stat, Watch: watch}}, err
+		return answer{names, Node{Stat: stat, Watch: watch}}, at(path, err)
 	})
 	return a.names, a.node, err
 }
@@ -210,18 +244,41 @@ func (s *Session) Sync(ctx context.Context, path string) error {
 // Create makes a node with the session's ACL and returns its path, which flags of
 // zk.FlagSequence lengthen.
 func (s *Session) Create(ctx context.Context, path string, data []byte, flags int32) (string, error) {
-	return call(ctx, s, lastWord, func() (string, error) { return s.conn.Create(path, data, flags, s.acl) })
+	return call(ctx, s, lastWord, func() (string, error) {
+		made, err := s.conn.Create(path, data, flags, s.acl)
+		return made, at(path, err)
+	})
+}
+
+// ACLOf tells who may do what with a node.
+func (s *Session) ACLOf(ctx context.Context, path string) ([]zk.ACL, error) {
+	return read(ctx, s, func() ([]zk.ACL, error) {
+		acl, _, err := s.conn.GetACL(path)
+		return acl, at(path, err)
+	})
+}
+
+// SetACL says who may do what with a node.
+func (s *Session) SetACL(ctx context.Context, path string, acl []zk.ACL) error {
+	_, err := call(ctx, s, lastWord, func() (*zk.Stat, error) {
+		stat, err := s.conn.SetACL(path, acl, -1)
+		return stat, at(path, err)
+	})
+	return err
 }
 
 // Set writes a node's data at the version that it must have, -1 for any; it returns the
 // Stat that the node has then.
 func (s *Session) Set(ctx context.Context, path string, data []byte, version int32) (*zk.Stat, error) {
-	return call(ctx, s, lastWord, func() (*zk.Stat, error) { return s.conn.Set(path, data, version) })
+	return call(ctx, s, lastWord, func() (*zk.Stat, error) {
+		stat, err := s.conn.Set(path, data, version)
+		return stat, at(path, err)
+	})
 }
 
 // Delete removes a node, whatever its version.
 func (s *Session) Delete(ctx context.Context, path string) error {
-	_, err := call(ctx, s, lastWord, func() (struct{}, error) { return struct{}{}, s.conn.Delete(path, -1) })
+	_, err := call(ctx, s, lastWord, func() (struct{}, error) { return struct{}{}, at(path, s.conn.Delete(path, -1)) })
 	return err
 }
 

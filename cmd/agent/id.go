@@ -122,7 +122,7 @@ func holdID(cmd *cobra.Command, c config.Config, opts idOptions) error {
 
 // said prints err, and ends the process with the code.
 func said(cmd *cobra.Command, code int, err error) error {
-	fmt.Fprintf(cmd.ErrOrStderr(), "agent: %v\n", err)
+	fmt.Fprintf(cmd.ErrOrStderr(), "agent: %v\n", explained(err))
 	return silentError{code}
 }
 

@@ -22,7 +22,7 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errs io.Writ
 	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !errors.As(err, new(silentError)) {
-		fmt.Fprintf(errs, "agent: %v\n", err)
+		fmt.Fprintf(errs, "agent: %v\n", explained(err))
 	}
 	return exitCode(err)
 }
@@ -55,7 +55,7 @@ own.`,
 	})
 	root.Version = versionString()
 	root.SetVersionTemplate("turnstile {{.Version}}\n")
-	root.AddCommand(newRun(), newVerify(), newAdopt(), newStatus(), newEvict(), newAudit(), newBarrier(), newCat(), newConfig(), newElect(), newID(), newLock(), newLockGuard(), newSend(), newInbox(), newZnode(), newDemo(), newDevServer(), newCheckVolume(), newCheckVolumeChild(), newVersion())
+	root.AddCommand(newRun(), newVerify(), newAdopt(), newAccess(), newStatus(), newEvict(), newAudit(), newBarrier(), newCat(), newConfig(), newElect(), newID(), newLock(), newLockGuard(), newSend(), newInbox(), newZnode(), newDemo(), newDevServer(), newCheckVolume(), newCheckVolumeChild(), newVersion())
 	for _, cmd := range root.Commands() {
 		cmd.Args = usageArgs(cmd.Args)
 	}

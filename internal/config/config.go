@@ -49,6 +49,8 @@ type Config struct {
 type Zookeeper struct {
 	// Servers are host:port, each with its port, at least one.
 	Servers []string `mapstructure:"zookeeper.servers"`
+	// Root is the node beneath which all fleets are: /turnstile, or what the user says.
+	Root string `mapstructure:"zookeeper.root"`
 	// SessionTimeout is what to ask for; the server may grant another.
 	SessionTimeout time.Duration `mapstructure:"zookeeper.session_timeout"`
 	// ConnectTimeout is how long to look for a server at the start.

@@ -203,9 +203,15 @@ func hostName() kind {
 
 // serverList is a []string of host:port, separated by commas.
 func serverList() kind {
-	rule := "host:port, port " + defaultPort + " if left out"
+	rule := "host:port, port " + defaultPort + " if left out; /path behind the last is the root"
 	return kind{listKind, rule, func(text string) (any, *problem) {
 		var servers []string
+		text, chroot := cutChroot(text)
+		if chroot != "" {
+			if _, p := znodePath().parse(chroot); p != nil {
+				return nil, p
+			}
+		}
 		for item := range strings.SplitSeq(text, ",") {
 			s, p := server(strings.TrimSpace(item))
 			if p != nil {
@@ -217,6 +223,33 @@ func serverList() kind {
 	}}
 }
 
+// cutChroot cuts off the path that may stand behind the last server, as ZooKeeper's own clients
+// have it.
+func cutChroot(text string) (servers, chroot string) {
+	if strings.Contains(text, "://") {
+		return text, ""
+	}
+	if i := strings.IndexByte(text, '/'); i >= 0 && !strings.Contains(text[i:], ",") {
+		return text[:i], text[i:]
+	}
+	return text, ""
+}
+
+// znodePath is a node's absolute path.
+func znodePath() kind {
+	rule := "a path such as /apps/turnstile"
+	return kind{"path", rule, func(text string) (any, *problem) {
+		for _, part := range strings.Split(strings.TrimPrefix(text, "/"), "/") {
+			if !strings.HasPrefix(text, "/") || !namePart.MatchString(part) || part == "." || part == ".." || text == "/zookeeper" || strings.HasPrefix(text, "/zookeeper/") {
+				return nil, &problem{fmt.Sprintf("%q is not the path of a node that can be ours", text), "choose " + rule + ", of letters, digits, dots, dashes and underscores"}
+			}
+		}
+		return text, nil
+	}}
+}
+
+var namePart = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
 func server(text string) (string, *problem) {
 	const example = "write host:port, such as zookeeper1:2181"
 	switch {
@@ -225,7 +258,7 @@ func server(text string) (string, *problem) {
 	case strings.Contains(text, "://"):
 		return "", &problem{fmt.Sprintf("%q is a URL", text), example}
 	case strings.Contains(text, "/"):
-		return "", &problem{fmt.Sprintf("%q has a path", text), example + "; the fleet's name decides the path in ZooKeeper"}
+		return "", &problem{fmt.Sprintf("%q has a path", text), example + "; a path (the fleets' root) stands behind the last one"}
 	}
 	if addr, err := netip.ParseAddr(text); err == nil && addr.Is6() {
 		return "", &problem{fmt.Sprintf("%q may or may not end in a port", text), "put the address in brackets: [" + text + "]:" + defaultPort}

@@ -91,6 +91,7 @@ func (l layers) resolve() (Config, []*Error, error) {
 		return Config{}, nil, fmt.Errorf("layer config: %w", err)
 	}
 	var errs []*Error
+	servers := v.GetString("zookeeper.servers")
 	for _, s := range settings {
 		text := v.GetString(s.Key)
 		value, p := s.kind.parse(text)
@@ -106,6 +107,13 @@ func (l layers) resolve() (Config, []*Error, error) {
 	}
 	c.zookeeperSet = l.names("zookeeper.servers") || l.names("fleet.name")
 	c.Turn.Lines = l.defaultLines(c.Turn)
+	if _, chroot := cutChroot(servers); chroot != "" {
+		if l.source("zookeeper.root") != "" && c.Zookeeper.Root != chroot && c.Zookeeper.Root != l.defaultOf("zookeeper.root") {
+			errs = append(errs, &Error{Key: "zookeeper.root", Value: strconv.Quote(c.Zookeeper.Root),
+				Problem: "another root than zookeeper.servers ends with, which is " + chroot, Hint: "leave out one of them"})
+		}
+		c.Zookeeper.Root = chroot
+	}
 	for _, e := range c.check() {
 		if !slices.ContainsFunc(errs, func(p *Error) bool { return e.about(p.Key) }) {
 			errs = append(errs, e)
@@ -141,6 +149,11 @@ func (l layers) fill(v *viper.Viper) error {
 		}
 	}
 	return nil
+}
+
+func (l layers) defaultOf(key string) string {
+	s, _ := find(key)
+	return s.Default
 }
 
 // names reports whether the user gave the setting. The default written out in a

@@ -17,6 +17,7 @@ func TestDefaultsAreAValidConfig(t *testing.T) {
 	want := Config{
 		Zookeeper: Zookeeper{
 			Servers:        []string{"127.0.0.1:2181"},
+			Root:           "/turnstile",
 			SessionTimeout: 6 * time.Second,
 			ConnectTimeout: 8 * time.Second,
 		},
@@ -60,7 +61,7 @@ func TestAFlagWinsOverTheEnvironmentOverTheFileOverTheDefault(t *testing.T) {
 func TestEverySettingIsReachedFromEveryPlace(t *testing.T) {
 	cert, key := certificate(t)
 	other := map[string]string{
-		"zookeeper.servers": "a:1,b:2", "zookeeper.session_timeout": "7s", "zookeeper.connect_timeout": "9s",
+		"zookeeper.servers": "a:1,b:2", "zookeeper.root": "/apps/ours", "zookeeper.session_timeout": "7s", "zookeeper.connect_timeout": "9s",
 		"zookeeper.tls.ca_file": cert, "zookeeper.tls.cert_file": cert, "zookeeper.tls.key_file": key,
 		"zookeeper.tls.server_name": "zk", "zookeeper.digest_file": write(t, "digest", "user:password\n", 0o600),
 		"fleet.name": "blue", "fleet.audit": "true", "agent.name": "agent-7", "data.file": "/data/x", "data.volume": "sync",
@@ -226,4 +227,14 @@ func TestAnUnusedFlagShowsItsDefaultAndItsVariable(t *testing.T) {
 	if got := fs.FlagUsages(); got != want {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
+}
+
+func TestTheRootMayStandBehindTheServers(t *testing.T) {
+	c := mustLoad(t, given{args: []string{"--zookeeper", "a:1,b/apps/ours"}})
+	if c.Zookeeper.Root != "/apps/ours" || !slices.Equal(c.Zookeeper.Servers, []string{"a:1", "b:2181"}) {
+		t.Errorf("root %q, servers %q", c.Zookeeper.Root, c.Zookeeper.Servers)
+	}
+	mustLoad(t, given{args: []string{"--zookeeper", "a/apps/ours", "--root", "/apps/ours"}})
+	got := refusals(t, given{args: []string{"--zookeeper", "a/apps/ours", "--root", "/apps/theirs"}})
+	wantOne(t, got, `parse config: --root "/apps/theirs": another root than zookeeper.servers ends with, which is /apps/ours; leave out one of them`)
 }

@@ -41,6 +41,8 @@ const (
 var settings = []Setting{
 	{"zookeeper.servers", "zookeeper", "127.0.0.1:2181",
 		"the ZooKeeper `servers`, separated by commas", serverList()},
+	{"zookeeper.root", "root", "/turnstile",
+		"the `node` in ZooKeeper beneath which all fleets are", znodePath()},
 	{"zookeeper.session_timeout", "session-timeout", "6s",
 		"how long ZooKeeper waits for a silent agent before the next has its turn", duration(time.Second, 5*time.Minute)},
 	{"zookeeper.connect_timeout", "connect-timeout", "8s",

@@ -55,7 +55,9 @@ func TestABadValueIsRefusedWithTheNextStep(t *testing.T) {
 		{"zookeeper", "a b", `"a b" has no valid host; write host:port, such as zookeeper1:2181`},
 		{"zookeeper", ":2181", `":2181" has no valid host; write host:port, such as zookeeper1:2181`},
 		{"zookeeper", "zk://a:1", `"zk://a:1" is a URL; write host:port, such as zookeeper1:2181`},
-		{"zookeeper", "a:1/x", `"a:1/x" has a path; write host:port, such as zookeeper1:2181; the fleet's name decides the path in ZooKeeper`},
+		{"zookeeper", "a:1/x,b", `"a:1/x" has a path; write host:port, such as zookeeper1:2181; a path (the fleets' root) stands behind the last one`},
+		{"zookeeper", "a:1/", `"/" is not the path of a node that can be ours; choose a path such as /apps/turnstile, of letters, digits, dots, dashes and underscores`},
+		{"root", "turnstile", `"turnstile" is not the path of a node that can be ours; choose a path such as /apps/turnstile, of letters, digits, dots, dashes and underscores`},
 		{"zookeeper", "::1", `"::1" may or may not end in a port; put the address in brackets: [::1]:2181`},
 	} {
 		t.Run(c.flag+" "+c.value, func(t *testing.T) {

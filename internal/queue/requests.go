@@ -82,6 +82,8 @@ func Ensure(ctx context.Context, sess Session, node string) error {
 		switch {
 		case err == nil || errors.Is(err, zk.ErrNodeExists):
 			return nil
+		case errors.Is(err, zk.ErrNoAuth): // it names the node
+			return fmt.Errorf("create %w", err)
 		case !again(ctx, sess, err):
 			return fmt.Errorf("create %s: %w", node, err)
 		}

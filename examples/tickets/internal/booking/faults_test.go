@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 	"os"
 	"sync"
 	"testing"
@@ -139,7 +140,7 @@ func TestReserve_othersWroteIntoTheLockService(t *testing.T) {
 	each(t, time.Minute, func(h *house) {
 		s := h.instance("one")
 		h.reserve(s, "ticket-1", "alice")
-		h.fine(s.Locks.Raise(t.Context(), 1<<62)) // more than an epoch can be
+		h.fine(s.Locks.Raise(t.Context(), math.MaxInt64)) // more than an epoch can be
 		h.reserve(s, "ticket-2", "alice")
 		h.fine(s.Book(t.Context(), "ticket-2", "alice"))
 		if h.Kind == locks.Redis {
