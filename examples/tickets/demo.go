@@ -24,7 +24,7 @@ func demoCommand() *cobra.Command {
 	var customers int
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "See all of it in 20 seconds, with nothing but this program",
+		Short: "See all of it in 10 seconds, with nothing but this program",
 		Long: `Start a lock service inside this program, a database in a file, and two instances of the
 service. Then: a transaction that succeeds, one that fails, and a stampede in which instances are
 killed and paused. All of it is removed at the end.`,
@@ -35,8 +35,8 @@ killed and paused. All of it is removed at the end.`,
 			if err := s.check(); err != nil {
 				return err
 			}
-			if customers < 10 || customers > 5000 {
-				return fmt.Errorf("%w: --customers is %d: use 10 to 5000", errUsage, customers)
+			if customers < 30 || customers > 5000 {
+				return misuse("--customers is %d: use 30 to 5000", customers)
 			}
 			return demo(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), s, customers)
 		},
@@ -69,7 +69,7 @@ func demo(ctx context.Context, out, progress io.Writer, s settings, customers in
 		return err
 	}
 	fmt.Fprintf(out, "%s in this program, SQLite in %s, two instances; a reservation holds for %v\n", what, dir, s.ReserveFor)
-	t, err := newTroupe(ctx, s, 2)
+	t, err := newTroupe(ctx, progress, s, 2)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func demo(ctx context.Context, out, progress io.Writer, s settings, customers in
 	fmt.Fprintf(out, "\nThe stampede: %d customers, ten tickets, and instances that are killed and paused\n", customers)
 	r := &rush{
 		urls: t.urls(), troupe: t, customers: customers, tickets: 10, walkAway: 0.2, within: time.Minute,
-		lockType: s.LockType, db: db, out: out, progress: progress,
+		db: db, out: out, progress: progress,
 	}
 	if err := r.run(ctx); err != nil {
 		return err
@@ -120,6 +120,7 @@ func picture(ctx context.Context, out io.Writer, db *store.Store) error {
 	if len(sales) == 0 {
 		return errors.New("nothing was sold")
 	}
+	fmt.Fprintln(out, "the seats, and the number of the customer who has each:")
 	var top, name, bottom strings.Builder
 	for i, sale := range sales {
 		label := strings.TrimPrefix(sale.Client, "customer-")

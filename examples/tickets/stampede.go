@@ -1,16 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,41 +23,41 @@ func stampedeCommand() *cobra.Command {
 	var spawn, rounds int
 	cmd := &cobra.Command{
 		Use:   "stampede",
-		Short: "A thousand customers on ten tickets: each ticket must be sold once",
-		Long: `A thousand customers want ten tickets, through all instances. Some reserve and never come
-back. With --spawn it starts instances itself, and kills and pauses them meanwhile. It makes
-tickets of its own, and afterwards looks into the database: each ticket must be sold once, to
-the customer who was told so.`,
-		Example: `  tickets stampede --spawn 3                                    # on Redis and tickets.db
+		Short: "A test: a thousand customers on ten tickets; each must be sold once",
+		Long: `A test, and not for the database of real customers. A thousand customers want ten tickets that
+it makes, named rush-…, each through any instance. Some reserve and never come back. Afterwards
+it looks into the database: each ticket must be sold once, to the customer who was told so.
+
+With --spawn it starts instances itself, and kills and pauses them meanwhile; they end with it.
+With --url it takes instances that run. DATABASE_URL must be their database then, and LOCK_TYPE
+what they have; --within must be longer than twice their RESERVE_FOR, since a ticket whose
+customer never comes back is free only then.
+
+Its tickets that are sold stay in the database; those that are not are deleted at the end.`,
+		Example: `  tickets stampede --spawn 3                      # on tickets.db and the Redis of localhost
   LOCK_TYPE=ephemeral_node tickets stampede --spawn 3 --rounds 20
-  tickets stampede --url http://localhost:6005 --customers 200  # kill and pause instances yourself`,
+  docker compose -f examples/tickets/compose.yml run --rm ticket stampede --url http://front:6005 --within 10m`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := s.check(); err != nil {
+			if err := cmp.Or(s.check(), r.check(cmd.Flags().Changed("spawn"), spawn, rounds)); err != nil {
 				return err
-			}
-			switch {
-			case (spawn > 0) == (len(r.urls) > 0):
-				return fmt.Errorf("%w: give either --url, of instances that run, or --spawn, how many to start", errUsage)
-			case spawn == 1:
-				return fmt.Errorf("%w: --spawn is 1: with 2 or more, one is left while another is killed", errUsage)
-			case r.tickets < 1 || r.customers < r.tickets || rounds < 1 || r.walkAway < 0 || r.walkAway > 0.9:
-				return fmt.Errorf("%w: there must be at least 1 ticket, as many customers as tickets, 1 round, and --walk-away from 0 to 0.9", errUsage)
 			}
 			db, err := s.openStore()
 			if err != nil {
 				return err
 			}
 			defer db.Close()
-			r.db, r.lockType, r.out, r.progress = db, s.LockType, cmd.OutOrStdout(), cmd.ErrOrStderr()
+			r.db, r.out, r.progress = db, cmd.OutOrStdout(), cmd.ErrOrStderr()
 			if spawn > 0 {
 				if err := s.checkServices(); err != nil {
 					return err
 				}
-				if err := db.Init(cmd.Context(), s.LockType, nil); err != nil {
-					return err
-				}
-				if r.troupe, err = newTroupe(cmd.Context(), s, spawn); err != nil {
+			}
+			if err := sells(cmd.Context(), db, s.LockType, spawn > 0); err != nil {
+				return err
+			}
+			if spawn > 0 {
+				if r.troupe, err = newTroupe(cmd.Context(), r.progress, s, spawn); err != nil {
 					return err
 				}
 				defer r.troupe.end()
@@ -77,13 +75,13 @@ the customer who was told so.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&r.urls, "url", nil, "an instance that runs, or what stands before several; may be given again")
-	flags.IntVar(&spawn, "spawn", 0, "how many instances to start, and to kill and pause")
-	flags.IntVar(&r.customers, "customers", 1000, "how many customers")
-	flags.IntVar(&r.tickets, "tickets", 10, "how many tickets")
-	flags.IntVar(&rounds, "rounds", 1, "how often")
-	flags.Float64Var(&r.walkAway, "walk-away", 0.3, "which part of those who reserved never come back")
-	flags.DurationVar(&r.within, "within", 2*time.Minute, "give a round up after so long")
+	flags.StringArrayVar(&r.urls, "url", nil, "where a running instance is, or what stands before several: http://host:port; may be given again")
+	flags.IntVar(&spawn, "spawn", 0, "how many instances to start, to kill and to pause; 2 or more")
+	flags.IntVar(&r.customers, "customers", 1000, "how many customers come at once")
+	flags.IntVar(&r.tickets, "tickets", 10, "how many tickets they want")
+	flags.IntVar(&rounds, "rounds", 1, "how many stampedes, one after the other")
+	flags.Float64Var(&r.walkAway, "walk-away", 0.3, "which part of those who reserved never come back, 0 to 0.9; from one ticket two at most")
+	flags.DurationVar(&r.within, "within", 5*time.Minute, "give a stampede up after so long")
 	s.lockType(flags)
 	s.database(flags)
 	s.services(flags)
@@ -99,41 +97,75 @@ type rush struct {
 	tickets   int
 	walkAway  float64
 	within    time.Duration
-	lockType  string
 	db        *store.Store
 	out       io.Writer
 	progress  io.Writer
 }
 
-// outcome is what the customers of one round saw.
-type outcome struct {
-	mu     sync.Mutex
-	told   map[string][]string // a ticket, and who was told that it is his
-	waits  []time.Duration     // from a customer's first request to his last answer
-	left   int                 // how many reserved, and never came back
-	empty  int                 // how many saw all tickets sold
-	sold   sync.Map            // tickets that somebody was told are sold
-	nSold  atomic.Int64
-	asked  atomic.Int64 // requests
-	silent atomic.Int64 // requests without an answer
+func (r *rush) check(spawns bool, spawn, rounds int) error {
+	for _, url := range r.urls {
+		if err := checkURL("url", url); err != nil {
+			return err
+		}
+	}
+	switch {
+	case spawns == (len(r.urls) > 0):
+		return misuse("use either --url, of instances that run, or --spawn, how many to start")
+	case spawns && spawn < 2:
+		return misuse("--spawn is %d: use 2 or more, so that one is left while another is killed", spawn)
+	case r.tickets < 1:
+		return misuse("--tickets is %d: use 1 or more", r.tickets)
+	case r.customers < 3*r.tickets:
+		return misuse("--customers is %d: use %d or more, three for each ticket: two of them may walk away", r.customers, 3*r.tickets)
+	case rounds < 1:
+		return misuse("--rounds is %d: use 1 or more", rounds)
+	case r.walkAway < 0 || r.walkAway > 0.9:
+		return misuse("--walk-away is %v: use 0 to 0.9", r.walkAway)
+	case r.within <= 0:
+		return misuse("--within is %v: use more than 0", r.within)
+	}
+	return nil
 }
+
+// sells makes sure that the database says of locks of a kind that they sell. A test does not
+// change that: reservations would be lost. It may set up a database that nobody has.
+func sells(ctx context.Context, db *store.Store, lockType string, mayInit bool) error {
+	now, err := db.Selling(ctx)
+	switch {
+	case errors.Is(err, store.ErrNotReady) && mayInit:
+		return db.Init(ctx, lockType, nil)
+	case errors.Is(err, store.ErrNotReady):
+		return misuse("the database has no tables: DATABASE_URL must be the database of the service at --url")
+	case err != nil:
+		return fmt.Errorf("the database does not answer: %w; is DATABASE_URL right?", err)
+	case now.LockType != lockType:
+		return misuse("the database says %s sells: set LOCK_TYPE=%s", now.LockType, now.LockType)
+	}
+	return nil
+}
+
+// errLate says that a round took too long.
+var errLate = errors.New("too late")
 
 func (r *rush) run(ctx context.Context) error {
 	names := ticketNames(fmt.Sprintf("rush-%08x", rand.Uint32()), r.tickets)
-	if err := r.db.Init(ctx, r.lockType, names); err != nil {
-		return fmt.Errorf("make the tickets: %w; is DATABASE_URL right?", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.within)
-	defer cancel()
 	clients := make([]*client.Client, len(r.urls))
 	for i, url := range r.urls {
 		clients[i] = client.New(url, 5*time.Second)
 		say := func(err error) { fmt.Fprintln(r.progress, "waiting for an instance:", err) }
 		if err := insist(ctx, 30*time.Second, say, clients[i].Ready); err != nil {
-			return err
+			return fmt.Errorf("%s is not ready %w", url, err)
 		}
 	}
-	o := &outcome{told: map[string][]string{}}
+	if err := r.db.Add(ctx, names); err != nil {
+		return fmt.Errorf("make the tickets: %w; is DATABASE_URL right?", err)
+	}
+	defer r.tidy(ctx, names)
+	ctx, cancel := context.WithTimeoutCause(ctx, r.within, errLate)
+	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	o := &outcome{told: map[string][]string{}, left: map[string]int{}, stop: stop}
 	began := time.Now()
 	faults, stopFaults := r.faults(ctx)
 	var all sync.WaitGroup
@@ -145,10 +177,32 @@ func (r *rush) run(ctx context.Context) error {
 	all.Wait()
 	stopTelling()
 	stopFaults()
-	if ctx.Err() != nil {
-		return fmt.Errorf("given up after %v: %d of %d tickets are sold", time.Since(began).Round(time.Second), o.nSold.Load(), r.tickets)
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errLate):
+		return r.late(o)
+	case cause != nil:
+		return cause
 	}
 	return r.judge(context.WithoutCancel(ctx), o, names, time.Since(began), faults)
+}
+
+// tidy deletes the tickets that were not sold.
+func (r *rush) tidy(ctx context.Context, names []string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := r.db.Remove(ctx, names); err != nil {
+		fmt.Fprintf(r.progress, "tickets %s … may be left in the database: %v\n", names[0], err)
+	}
+}
+
+// late says what is missing, and what to do.
+func (r *rush) late(o *outcome) error {
+	why := "nobody could reserve one: look into the instances' logs"
+	if held := o.held.Round(time.Second); held > 0 {
+		why = fmt.Sprintf("the others may be reserved by customers who walked away, for %v each: --within must be longer than twice RESERVE_FOR", held)
+	}
+	return fmt.Errorf("given up after %v (--within): %d of %d tickets are sold, %d of %d requests had no answer; %s",
+		r.within, o.nSold.Load(), r.tickets, o.silent.Load(), o.asked.Load(), why)
 }
 
 // faults has instances killed and paused until the function that it gives is called.
@@ -184,178 +238,4 @@ func (r *rush) tell(ctx context.Context, o *outcome) (stop func()) {
 		}
 	}()
 	return func() { cancel(); <-ended }
-}
-
-type customer struct {
-	name    string
-	rush    *rush
-	o       *outcome
-	clients []*client.Client
-	names   []string // the tickets, in the order in which he asks for them
-}
-
-// come asks for one ticket after the other until he has one, has walked away, or sees that all
-// are sold.
-func (c *customer) come(ctx context.Context) {
-	began := time.Now()
-	rand.Shuffle(len(c.names), func(i, j int) { c.names[i], c.names[j] = c.names[j], c.names[i] })
-	for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, time.Second) {
-		unsold := 0
-		for _, ticket := range c.names {
-			if _, sold := c.o.sold.Load(ticket); sold || ctx.Err() != nil {
-				continue
-			}
-			unsold++
-			switch c.want(ctx, ticket) {
-			case bought:
-				c.done(began, ticket, false)
-				return
-			case walkedAway:
-				c.done(began, "", true)
-				return
-			}
-		}
-		if unsold == 0 && ctx.Err() == nil {
-			c.done(began, "", false)
-			return
-		}
-		rest(ctx, pause/2+rand.N(pause))
-	}
-}
-
-type end int
-
-const (
-	notYet end = iota
-	bought
-	walkedAway
-)
-
-// want tries to reserve a ticket, and to book it.
-func (c *customer) want(ctx context.Context, ticket string) end {
-	a := c.ask(ctx, func(i *client.Client) (client.Answer, error) { return i.Reserve(ctx, ticket, c.name) })
-	if a.Code() == "booked" {
-		return c.booked(ticket)
-	}
-	if a.Status != http.StatusOK {
-		return notYet
-	}
-	if rand.Float64() < c.rush.walkAway {
-		return walkedAway
-	}
-	rest(ctx, 20*time.Millisecond+rand.N(300*time.Millisecond)) // he looks for his purse
-	a = c.ask(ctx, func(i *client.Client) (client.Answer, error) { return i.Book(ctx, ticket, c.name) })
-	switch {
-	case a.Status == http.StatusOK:
-		c.booked(ticket)
-		return bought
-	case a.Code() == "booked":
-		return c.booked(ticket)
-	}
-	return notYet
-}
-
-// booked notes that a ticket is sold.
-func (c *customer) booked(ticket string) end {
-	if _, known := c.o.sold.LoadOrStore(ticket, true); !known {
-		c.o.nSold.Add(1)
-	}
-	return notYet
-}
-
-// ask asks any instance, and another one when there is no answer, or when it cannot answer now.
-func (c *customer) ask(ctx context.Context, do func(*client.Client) (client.Answer, error)) (a client.Answer) {
-	for ctx.Err() == nil {
-		c.o.asked.Add(1)
-		a, err := do(c.clients[rand.IntN(len(c.clients))])
-		if err == nil && a.Status < http.StatusInternalServerError {
-			return a
-		}
-		c.o.silent.Add(1)
-		rest(ctx, 50*time.Millisecond+rand.N(100*time.Millisecond))
-	}
-	return a
-}
-
-func (c *customer) done(began time.Time, ticket string, left bool) {
-	c.o.mu.Lock()
-	defer c.o.mu.Unlock()
-	c.o.waits = append(c.o.waits, time.Since(began))
-	switch {
-	case ticket != "":
-		c.o.told[ticket] = append(c.o.told[ticket], c.name)
-	case left:
-		c.o.left++
-	default:
-		c.o.empty++
-	}
-}
-
-func rest(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-// judge compares what customers were told with what the database has.
-func (r *rush) judge(ctx context.Context, o *outcome, names []string, took time.Duration, f *faults) error {
-	sales, err := r.db.Sales(ctx)
-	if err != nil {
-		return err
-	}
-	charged := map[string][]string{} // a ticket, and who pays for it
-	for _, s := range sales {
-		charged[s.Ticket] = append(charged[s.Ticket], s.Client)
-	}
-	var wrong []string
-	payers := map[string]string{}
-	for _, name := range names {
-		switch told, pays := o.told[name], charged[name]; {
-		case len(pays) != 1:
-			wrong = append(wrong, fmt.Sprintf("%s was sold %d times, to %v", name, len(pays), pays))
-		case len(told) != 1 || told[0] != pays[0]:
-			wrong = append(wrong, fmt.Sprintf("%s: %v pays, and %v were told that it is theirs", name, pays, told))
-		case payers[pays[0]] != "":
-			wrong = append(wrong, fmt.Sprintf("%s pays for %s and for %s, and wanted one", pays[0], payers[pays[0]], name))
-		default:
-			payers[pays[0]] = name
-		}
-	}
-	if r.troupe != nil && f.kills+f.pauses == 0 {
-		wrong = append(wrong, "no instance was killed or paused: that shows nothing; take more customers")
-	}
-	fmt.Fprintf(r.out, "%d of %d tickets sold, each once and to whom was told so, in %.1f s: %d customers, %d walked away, %d went home without; %d requests, %d of them without an answer",
-		len(payers), len(names), took.Seconds(), r.customers, o.left, o.empty, o.asked.Load(), o.silent.Load())
-	if r.troupe != nil {
-		fmt.Fprintf(r.out, "; %d instances killed, %d paused", f.kills, f.pauses)
-	}
-	fmt.Fprintln(r.out)
-	r.histogram(o.waits)
-	if len(wrong) > 0 {
-		return errors.New("WRONG:\n  " + strings.Join(wrong, "\n  "))
-	}
-	return nil
-}
-
-// histogram prints how long customers waited for their last answer.
-func (r *rush) histogram(waits []time.Duration) {
-	if len(waits) == 0 {
-		return
-	}
-	slices.Sort(waits)
-	at := func(p float64) time.Duration { return waits[int(p*float64(len(waits)-1))].Round(time.Millisecond) }
-	fmt.Fprintf(r.out, "waiting: half %v, 90 %% %v, 99 %% %v, longest %v\n", at(0.5), at(0.9), at(0.99), at(1))
-	const bars = 8
-	step := max(waits[len(waits)-1]/bars+1, 1)
-	var counts [bars]int
-	for _, w := range waits {
-		counts[w/step]++
-	}
-	most := slices.Max(counts[:])
-	for i, n := range counts {
-		fmt.Fprintf(r.out, "  up to %6.2f s %5d %s\n", (step * time.Duration(i+1)).Seconds(), n, strings.Repeat("█", (n*40+most-1)/most))
-	}
 }

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,58 +32,64 @@ type instance struct {
 	name, listen, log string
 	mu                sync.Mutex
 	process           *exec.Cmd
-	exited            chan error // of the process
+	exited            chan struct{} // closed when the process has ended
+	ending            error         // how it ended, once exited is closed
 }
 
 // faults counts what was done to the instances.
 type faults struct{ kills, pauses int }
 
-// newTroupe starts n instances on free ports of this machine. On return they are ready.
-func newTroupe(ctx context.Context, s settings, n int) (t *troupe, err error) {
-	t = &troupe{s: s}
-	if t.dir, err = os.MkdirTemp("", "tickets-"); err != nil {
+// newTroupe starts n instances on free ports of this machine, and says what it waits for. On
+// return they are ready; after an error there are none.
+func newTroupe(ctx context.Context, progress io.Writer, s settings, n int) (*troupe, error) {
+	dir, err := os.MkdirTemp("", "tickets-")
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			t.end()
-		}
-	}()
-	for i := range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		name := fmt.Sprintf("instance-%d", i+1)
-		in := &instance{name: name, listen: listener.Addr().String(), log: filepath.Join(t.dir, name+".log")}
-		listener.Close()
-		t.instances = append(t.instances, in)
-		if err := t.start(in); err != nil {
-			return nil, err
-		}
-	}
-	for _, in := range t.instances {
-		if err := in.ready(ctx); err != nil {
-			return nil, err
-		}
+	t := &troupe{s: s, dir: dir}
+	if err := t.assemble(ctx, progress, n); err != nil {
+		t.end()
+		return nil, err
 	}
 	return t, nil
 }
 
+func (t *troupe) assemble(ctx context.Context, progress io.Writer, n int) error {
+	for i := range n {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("instance-%d", i+1)
+		in := &instance{name: name, listen: listener.Addr().String(), log: filepath.Join(t.dir, name+".log")}
+		listener.Close()
+		if err := t.start(in); err != nil {
+			return err
+		}
+		t.instances = append(t.instances, in)
+	}
+	for _, in := range t.instances {
+		if err := in.ready(ctx, progress); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ready waits until an instance can sell. When it can't, the error says what it logged last.
-func (in *instance) ready(ctx context.Context) error {
+func (in *instance) ready(ctx context.Context, progress io.Writer) error {
 	c := client.New("http://"+in.listen, 5*time.Second)
-	err := insist(ctx, 20*time.Second, func(error) {}, func(ctx context.Context) error {
+	say := func(err error) { fmt.Fprintf(progress, "waiting for %s: %v\n", in.name, err) }
+	err := insist(ctx, 15*time.Second, say, func(ctx context.Context) error {
 		select {
-		case err := <-in.exited:
-			in.exited <- err // for whoever ends it
-			return fmt.Errorf("%w: %w", errEnded, cmp.Or(err, errors.New("exit status 0")))
+		case <-in.exited:
+			return fmt.Errorf("%w: %w", errEnded, cmp.Or(in.ending, errors.New("exit status 0")))
 		default:
 			return c.Ready(ctx)
 		}
 	})
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, errInterrupted) {
+		return err
 	}
 	logged, _ := os.ReadFile(in.log) // it may be empty
 	lines := strings.Split(strings.TrimSpace(string(logged)), "\n")
@@ -110,11 +118,23 @@ func (t *troupe) start(in *instance) error {
 		"--zookeeper-servers", t.s.ZooKeeper, "--session-timeout", t.s.SessionTimeout.String())
 	cmd.Env = append(os.Environ(), "DATABASE_URL="+t.s.Database) // its password is not for `ps`
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	// None outlives us, however we end, and were it paused.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started, exited := make(chan error), make(chan struct{})
+	go func() { // ends with the process
+		// The kernel sends Pdeathsig when the thread ends that started the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			in.ending = cmd.Wait()
+			close(exited)
+		}
+	}()
+	if err := <-started; err != nil {
 		return err
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }() // ends with the process
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.process, in.exited = cmd, exited
@@ -155,9 +175,7 @@ func (t *troupe) harass(ctx context.Context, f *faults) {
 func (in *instance) signal(s syscall.Signal) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.process != nil {
-		_ = in.process.Process.Signal(s) // it may have ended
-	}
+	_ = in.process.Process.Signal(s) // it may have ended
 }
 
 // end ends all instances, at once when they do not in time.
@@ -166,14 +184,12 @@ func (t *troupe) end() {
 		in.signal(syscall.SIGCONT)
 		in.signal(syscall.SIGTERM)
 	}
-	late := time.After(lastWords + 2*time.Second)
+	late, cancel := context.WithTimeout(context.Background(), lastWords+2*time.Second)
+	defer cancel()
 	for _, in := range t.instances {
-		if in.process == nil {
-			continue
-		}
 		select {
 		case <-in.exited:
-		case <-late:
+		case <-late.Done():
 			in.signal(syscall.SIGKILL)
 			<-in.exited
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	neturl "net/url"
 	"os"
 	"slices"
 	"time"
@@ -22,19 +23,25 @@ func tryCommand() *cobra.Command {
 		Use:   "try",
 		Short: "Try a running service: a transaction that succeeds, and one that fails",
 		Long: `Try a running service: a transaction that succeeds, and one that fails. Each step says what
-was sent, what came, and what was expected. One ticket is booked, and two are reserved for a
-while. To see a reservation expire it waits for as long as one holds: with the service's
-default that is two minutes.`,
-		Example: `  tickets try
-  tickets try --url http://0.localhost:6005 --longest 0    # do not wait for a reservation to expire`,
+was sent, what came, and what was expected.
+
+It uses up tickets: each run books one, and reserves another. To see a reservation expire it waits
+for as long as one holds: with the service's default that is two minutes. --longest 0 leaves
+that out.`,
+		Example: `  tickets try                                        # the service at http://localhost:6005
+  tickets try --longest 0                            # at once: no reservation expires
+  tickets try --url http://localhost:6006`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkURL("url", url); err != nil {
+				return err
+			}
 			return try(cmd.Context(), cmd.OutOrStdout(), url, wait, longest)
 		},
 	}
-	cmd.Flags().StringVar(&url, "url", "http://localhost:6005", "the service")
+	cmd.Flags().StringVar(&url, "url", "http://localhost:6005", "where the service is: http://host:port")
 	cmd.Flags().DurationVar(&wait, "wait", 30*time.Second, "how long to wait until the service is ready")
-	cmd.Flags().DurationVar(&longest, "longest", 3*time.Minute, "for how long to wait at most for a reservation to expire")
+	cmd.Flags().DurationVar(&longest, "longest", 3*time.Minute, "leave out that a reservation expires when that takes longer")
 	return cmd
 }
 
@@ -50,14 +57,18 @@ func try(ctx context.Context, out io.Writer, url string, wait, longest time.Dura
 	t := &trial{ctx: ctx, out: out, c: client.New(url, 15*time.Second)}
 	say := func(err error) { fmt.Fprintln(out, "waiting for the service:", err) }
 	if err := insist(ctx, wait, say, t.c.Ready); err != nil {
-		return fmt.Errorf("%s is not ready %w; is it running (tickets serve), and were its tables made (tickets init)?", url, err)
+		next := ""
+		if unheard := new(neturl.Error); errors.As(err, &unheard) {
+			next = "; is it running (tickets serve)?"
+		}
+		return fmt.Errorf("%s is not ready %w%s", url, err, next)
 	}
 	began, err := t.c.Available(ctx)
 	if err != nil {
 		return err
 	}
-	if began.Reply.Available == nil || len(*began.Reply.Available) < 3 {
-		return fmt.Errorf("%s has fewer than 3 tickets that are available (%s): `tickets init --tickets 100` makes more", url, began.Body)
+	if began.Reply.Available == nil || len(*began.Reply.Available) < 2 {
+		return fmt.Errorf("%s has fewer than 2 tickets that are available (%s): `tickets init --tickets 100` makes more", url, began.Body)
 	}
 	free := *began.Reply.Available
 	me := fmt.Sprintf("alice-%d", os.Getpid())
@@ -85,6 +96,9 @@ func try(ctx context.Context, out io.Writer, url string, wait, longest time.Dura
 	} else {
 		t.step("book what has expired", func() (client.Answer, error) { return t.c.Book(ctx, free[1], other) }, refused("expired"))
 		t.step("it is listed again", func() (client.Answer, error) { return t.c.Available(ctx) }, lists(free[1], true))
+	}
+	if ctx.Err() != nil {
+		return errInterrupted
 	}
 	if t.failed > 0 {
 		return fmt.Errorf("%d steps went otherwise than expected", t.failed)
@@ -124,6 +138,9 @@ func lists(ticket string, yes bool) expectation {
 // step asks, and prints what was asked, what came, and what was expected.
 func (t *trial) step(what string, ask func() (client.Answer, error), want expectation) client.Answer {
 	a, err := ask()
+	if t.ctx.Err() != nil { // whatever came then says nothing of the service
+		return a
+	}
 	came := fmt.Sprintf("%d %s", a.Status, a.Body)
 	if err != nil {
 		came = err.Error()
@@ -152,7 +169,7 @@ func (t *trial) waitUntil(until time.Time) error {
 		case <-ticker.C:
 			fmt.Fprintf(t.out, "  %v more\n", time.Until(until).Round(time.Second))
 		case <-t.ctx.Done():
-			return errors.New("interrupted")
+			return errInterrupted
 		}
 	}
 }

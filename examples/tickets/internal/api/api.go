@@ -22,12 +22,14 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"sync"
 	"time"
 	"unicode/utf8"
 
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/booking"
+	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/locks"
 	"github.com/turnstile-fleet/turnstile/examples/tickets/internal/store"
 )
 
@@ -53,15 +55,19 @@ type Error struct {
 	Message string `json:"message"`
 }
 
-type server struct {
+// Server is the handler of one instance.
+type Server struct {
 	service *booking.Service
 	log     *zap.Logger
+	mux     *http.ServeMux
+
+	mu    sync.Mutex
+	ready string // what was logged last of whether it can sell
 }
 
 // New gives the handler of one instance.
-func New(service *booking.Service, log *zap.Logger) http.Handler {
-	s := &server{service, log}
-	mux := http.NewServeMux()
+func New(service *booking.Service, log *zap.Logger) *Server {
+	s := &Server{service: service, log: log, mux: http.NewServeMux()}
 	for path, methods := range map[string]map[string]func(*http.Request) (Reply, error){
 		"/reserve_ticket":           {http.MethodPost: s.reserve},
 		"/book_ticket":              {http.MethodPost: s.book},
@@ -69,20 +75,24 @@ func New(service *booking.Service, log *zap.Logger) http.Handler {
 		"/tickets/{id}":             {http.MethodGet: s.ticket},
 		"/tickets/{id}/reservation": {http.MethodDelete: s.cancel},
 		"/healthz":                  {http.MethodGet: s.healthy},
-		"/readyz":                   {http.MethodGet: s.ready},
+		readyPath:                   {http.MethodGet: s.readyz},
 		"/":                         {},
 	} {
-		mux.Handle(path, s.only(methods))
+		s.mux.Handle(path, s.only(methods))
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The mux would send //reserve_ticket elsewhere, with a page for people.
-		asked := r.URL.EscapedPath()
-		if clean := path.Clean("/" + asked); asked != clean && asked != clean+"/" {
-			s.answer(w, http.StatusNotFound, notHere(r))
-			return
-		}
-		mux.ServeHTTP(w, r)
-	})
+	return s
+}
+
+const readyPath = "/readyz"
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// The mux would send //reserve_ticket elsewhere, with a page for people.
+	asked := r.URL.EscapedPath()
+	if clean := path.Clean("/" + asked); asked != clean && asked != clean+"/" {
+		s.answer(w, http.StatusNotFound, notHere(r))
+		return
+	}
+	s.mux.ServeHTTP(w, r)
 }
 
 func notHere(r *http.Request) Reply {
@@ -90,7 +100,7 @@ func notHere(r *http.Request) Reply {
 }
 
 // only answers requests of certain methods.
-func (s *server) only(methods map[string]func(*http.Request) (Reply, error)) http.Handler {
+func (s *Server) only(methods map[string]func(*http.Request) (Reply, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		method := r.Method
 		if method == http.MethodHead {
@@ -120,7 +130,7 @@ func (s *server) only(methods map[string]func(*http.Request) (Reply, error)) htt
 	})
 }
 
-func (s *server) reserve(r *http.Request) (Reply, error) {
+func (s *Server) reserve(r *http.Request) (Reply, error) {
 	ask, err := read(r)
 	if err != nil {
 		return Reply{}, err
@@ -129,7 +139,7 @@ func (s *server) reserve(r *http.Request) (Reply, error) {
 	return Reply{Ticket: ask.Ticket, Client: ask.Client, State: "reserved", ExpiresIn: seconds(held.Left)}, err
 }
 
-func (s *server) book(r *http.Request) (Reply, error) {
+func (s *Server) book(r *http.Request) (Reply, error) {
 	ask, err := read(r)
 	if err != nil {
 		return Reply{}, err
@@ -137,7 +147,7 @@ func (s *server) book(r *http.Request) (Reply, error) {
 	return Reply{Ticket: ask.Ticket, Client: ask.Client, State: "booked"}, s.service.Book(r.Context(), ask.Ticket, ask.Client)
 }
 
-func (s *server) cancel(r *http.Request) (Reply, error) {
+func (s *Server) cancel(r *http.Request) (Reply, error) {
 	ask, err := read(r)
 	if err != nil {
 		return Reply{}, err
@@ -146,22 +156,44 @@ func (s *server) cancel(r *http.Request) (Reply, error) {
 	return Reply{Ticket: id, Client: ask.Client, State: "available"}, s.service.Cancel(r.Context(), id, ask.Client)
 }
 
-func (s *server) available(r *http.Request) (Reply, error) {
+func (s *Server) available(r *http.Request) (Reply, error) {
 	ids, err := s.service.Available(r.Context())
 	return Reply{Available: &ids}, err
 }
 
-func (s *server) ticket(r *http.Request) (Reply, error) {
+func (s *Server) ticket(r *http.Request) (Reply, error) {
 	t, err := s.service.State(r.Context(), r.PathValue("id"))
 	return Reply{Ticket: t.Ticket, State: t.State, ExpiresIn: seconds(t.Left)}, err
 }
 
-func (s *server) healthy(*http.Request) (Reply, error) { return Reply{Status: "alive"}, nil }
+func (s *Server) healthy(*http.Request) (Reply, error) { return Reply{Status: "alive"}, nil }
 
-func (s *server) ready(r *http.Request) (Reply, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second) // who asks does not wait longer
+func (s *Server) readyz(r *http.Request) (Reply, error) {
+	return Reply{Status: "ready"}, s.Ready(r.Context())
+}
+
+// Ready tells whether the instance can sell, and logs when that has changed: it is asked each
+// second.
+func (s *Server) Ready(ctx context.Context) error {
+	soon, cancel := context.WithTimeout(ctx, 2*time.Second) // who asks does not wait longer
 	defer cancel()
-	return Reply{Status: "ready"}, s.service.Ready(ctx)
+	err := s.service.Ready(soon)
+	if ctx.Err() != nil { // whoever asked has gone: that says nothing of us
+		return err
+	}
+	now := "can sell"
+	if err != nil {
+		now = "cannot sell: " + s.unavailable(err).Message
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now != s.ready && err != nil {
+		s.log.Warn(now, zap.Error(err))
+	} else if now != s.ready {
+		s.log.Info(now)
+	}
+	s.ready = now
+	return err
 }
 
 type ask struct {
@@ -181,62 +213,91 @@ func bad(status int, code, message string) error {
 	return &badRequest{status, Error{code, message}}
 }
 
-const example = `{"ticket_id":"ticket-1","client_id":"alice"}`
+// example is a body that asks for a method.
+func example(method string) string {
+	if method == http.MethodDelete { // its path names the ticket
+		return `{"client_id":"alice"}`
+	}
+	return `{"ticket_id":"ticket-1","client_id":"alice"}`
+}
 
 func read(r *http.Request) (a ask, err error) {
 	if kind := r.Header.Get("Content-Type"); kind != "" {
 		if media, _, err := mime.ParseMediaType(kind); err != nil || media != "application/json" {
-			return a, bad(http.StatusUnsupportedMediaType, "not_json", "the content type is "+kind+": say -H 'Content-Type: application/json'")
+			return a, bad(http.StatusUnsupportedMediaType, "not_json", "the content type is "+kind+": send the header Content-Type: application/json")
 		}
 	}
 	body, err := io.ReadAll(r.Body)
 	var long *http.MaxBytesError
+	like := "; it looks like " + example(r.Method)
 	switch {
 	case errors.As(err, &long):
-		return a, bad(http.StatusRequestEntityTooLarge, "too_large", "the body has more than 64 KiB; it looks like "+example)
+		return a, bad(http.StatusRequestEntityTooLarge, "too_large", "the body has more than 64 KiB"+like)
 	case err != nil:
-		return a, bad(http.StatusBadRequest, "bad_body", "the body ended early: "+err.Error())
+		return a, bad(http.StatusBadRequest, "bad_body", "the body ended early; send it again")
 	case len(body) == 0:
-		return a, bad(http.StatusBadRequest, "no_body", "there is no body; it looks like "+example)
+		return a, bad(http.StatusBadRequest, "no_body", "there is no body"+like)
 	}
 	if !utf8.Valid(body) { // what is no character would become the same one for all
 		return a, bad(http.StatusBadRequest, "bad_json", "the body is not in UTF-8")
 	}
 	if err := json.Unmarshal(body, &a); err != nil {
-		return a, bad(http.StatusBadRequest, "bad_json", "the body is no JSON object with two strings ("+err.Error()+"); it looks like "+example)
+		want := "the strings ticket_id and client_id"
+		if r.Method == http.MethodDelete {
+			want = "the string client_id"
+		}
+		return a, bad(http.StatusBadRequest, "bad_json", "the body is not a JSON object with "+want+like)
 	}
 	return a, nil
 }
 
 // refuse answers with what an error means to a customer.
-func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var refusal *booking.Refusal
 	var unread *badRequest
-	status, code := http.StatusServiceUnavailable, "unavailable"
 	switch {
 	case errors.As(err, &unread):
 		s.answer(w, unread.status, Reply{Error: &unread.why})
 		return
 	case errors.As(err, &refusal):
-		status = http.StatusBadRequest
+		status := http.StatusBadRequest
 		if refusal.Code == booking.Unknown && r.Method == http.MethodGet {
 			status = http.StatusNotFound
 		}
 		s.answer(w, status, failed(refusal.Code, refusal.Why))
 		return
-	case errors.Is(err, booking.ErrOtherType):
-		code = "other_lock_type"
-	case errors.Is(err, store.ErrNotReady):
-		code = "not_set_up"
 	}
-	s.log.Warn("a request failed", zap.String("path", r.URL.Path), zap.Error(err))
+	if r.URL.Path != readyPath { // Ready has logged it
+		s.log.Warn("a request failed", zap.String("path", r.URL.Path), zap.Error(err))
+	}
 	w.Header().Set("Retry-After", "1")
-	s.answer(w, status, failed(code, err.Error()))
+	why := s.unavailable(err)
+	s.answer(w, http.StatusServiceUnavailable, Reply{Error: &why})
+}
+
+// unavailable is what customers hear of an error that is none of theirs. Hosts, users and what
+// the drivers say is for the log.
+func (s *Server) unavailable(err error) Error {
+	lockService := "Redis"
+	if s.service.LockType == locks.ZooKeeper {
+		lockService = "ZooKeeper"
+	}
+	switch {
+	case errors.Is(err, booking.ErrOtherType):
+		return Error{"other_lock_type", err.Error()}
+	case errors.Is(err, store.ErrNotReady):
+		return Error{"not_set_up", "the database has no tables: run `tickets init`"}
+	case errors.Is(err, locks.ErrEpoch):
+		return Error{"unavailable", "the lock service (" + lockService + ") begins anew; send the same request again"}
+	case errors.Is(err, locks.ErrUnavailable):
+		return Error{"unavailable", "the lock service (" + lockService + ") does not answer; send the same request again"}
+	}
+	return Error{"unavailable", "the database does not answer; send the same request again"}
 }
 
 func failed(code, message string) Reply { return Reply{Error: &Error{code, message}} }
 
-func (s *server) answer(w http.ResponseWriter, status int, reply Reply) {
+func (s *Server) answer(w http.ResponseWriter, status int, reply Reply) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(reply); err != nil {

@@ -204,7 +204,7 @@ func (s *Service) beginAnew(ctx context.Context, bad int64) (again bool, _ error
 		next := now
 		if has == 0 || has > now || now <= bad {
 			next = max(now, has) + 1
-			s.Log.Info("the lock service counts anew", zap.Int64("epoch", next))
+			s.Log.Info(fmt.Sprintf("the lock service is new, or was wiped: epoch %d begins, older reservations are lost", next))
 		}
 		return next, s.Locks.Raise(ctx, next)
 	})
@@ -286,13 +286,13 @@ func (s *Service) reserved(ctx context.Context, ticket, client string) (store.Ti
 	case t.BookedBy != "":
 		return t, booked(t, client)
 	case t.Client != client:
-		return t, refuse(NotReserved, "%s is not reserved by you: reserve it first", ticket)
+		return t, refuse(NotReserved, "%s is not reserved by you", ticket)
 	case t.Left <= 0:
 		return t, refuse(Expired, "your reservation of %s has expired: reserve it again", ticket)
 	}
 	holds, err := s.holds(ctx, t)
 	if err == nil && !holds {
-		err = refuse(Lost, "your reservation of %s was lost: its instance ended, or the lock service did; reserve it again", ticket)
+		err = refuse(Lost, "your reservation of %s was lost: its instance ended, the lock service was wiped, or init chose another LOCK_TYPE; reserve it again", ticket)
 	}
 	return t, err
 }
@@ -441,10 +441,16 @@ func booked(t store.Ticket, client string) error {
 var ticketName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 func named(ticket, client string) error {
+	if ticket == "" {
+		return refuse(BadName, "ticket_id is missing")
+	}
+	if client == "" {
+		return refuse(BadName, "client_id is missing")
+	}
 	if !ticketName.MatchString(ticket) {
 		return refuse(BadName, "ticket_id %.80q is no ticket's name: 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first", ticket)
 	}
-	if n := utf8.RuneCountInString(client); n == 0 || n > 128 || !utf8.ValidString(client) {
+	if n := utf8.RuneCountInString(client); n > 128 || !utf8.ValidString(client) {
 		return refuse(BadName, "client_id must have 1 to 128 characters")
 	}
 	for _, r := range client {

@@ -98,8 +98,11 @@ func (c *Client) Ticket(ctx context.Context, ticket string) (Answer, error) {
 // Ready tells whether the instance says that it can sell.
 func (c *Client) Ready(ctx context.Context) error {
 	a, err := c.Ask(ctx, http.MethodGet, "/readyz", "", "")
-	if err == nil && a.Status != http.StatusOK {
-		err = fmt.Errorf("%s/readyz answers %d: %s", c.URL, a.Status, a.Body)
+	switch {
+	case err == nil && a.Reply.Error != nil:
+		err = fmt.Errorf("%s answers %d %s: %s", c.URL, a.Status, a.Code(), a.Reply.Error.Message)
+	case err == nil && a.Status != http.StatusOK:
+		err = fmt.Errorf("%s/readyz answers %d: %.200s", c.URL, a.Status, a.Body)
 	}
 	return err
 }

@@ -103,13 +103,46 @@ func (s *Store) Init(ctx context.Context, lockType string, tickets []string) err
 		if err == nil {
 			_, err = tx.ExecContext(ctx, s.query(`UPDATE service SET lock_type = ?1, epoch = epoch + 1 WHERE lock_type <> ?1`), lockType)
 		}
-		for _, ticket := range tickets {
-			if err == nil {
-				_, err = tx.ExecContext(ctx, s.query(`INSERT INTO tickets (id) VALUES (?1) ON CONFLICT DO NOTHING`), ticket)
-			}
+		if err == nil {
+			err = s.add(ctx, tx, tickets)
 		}
 		return err
 	})
+}
+
+// Add makes what is missing of the tickets, and leaves alone which kind of lock sells.
+func (s *Store) Add(ctx context.Context, tickets []string) error {
+	return s.within(ctx, func(tx *sql.Tx) error { return s.add(ctx, tx, tickets) })
+}
+
+func (s *Store) add(ctx context.Context, tx *sql.Tx, tickets []string) error {
+	for _, ticket := range tickets {
+		if _, err := tx.ExecContext(ctx, s.query(`INSERT INTO tickets (id) VALUES (?1) ON CONFLICT DO NOTHING`), ticket); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Remove deletes those of the tickets that are not sold.
+func (s *Store) Remove(ctx context.Context, tickets []string) error {
+	return s.within(ctx, func(tx *sql.Tx) error {
+		for _, ticket := range tickets {
+			if _, err := tx.ExecContext(ctx, s.query(`DELETE FROM tickets WHERE id = ?1 AND booked_by IS NULL`), ticket); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Count counts the tickets.
+func (s *Store) Count(ctx context.Context) (n int, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT count(*) FROM tickets`).Scan(&n)
+	if isMissing(err) {
+		err = notReady(err)
+	}
+	return n, err
 }
 
 func (s *Store) migrate(ctx context.Context) error {
