@@ -70,7 +70,11 @@ func (t *troupe) assemble(ctx context.Context, progress io.Writer, n int) error 
 	}
 	for _, in := range t.instances {
 		if err := in.ready(ctx, progress); err != nil {
-			return err
+			where := "REDIS_URL=" + masked(t.s.Redis)
+			if t.s.LockType == locks.ZooKeeper {
+				where = "ZOOKEEPER_SERVERS=" + t.s.ZooKeeper
+			}
+			return fmt.Errorf("%w\n  next step: see that what is there answers: DATABASE_URL=%s %s", err, masked(t.s.Database), where)
 		}
 	}
 	return nil
@@ -93,7 +97,7 @@ func (in *instance) ready(ctx context.Context, progress io.Writer) error {
 	}
 	logged, _ := os.ReadFile(in.log) // it may be empty
 	lines := strings.Split(strings.TrimSpace(string(logged)), "\n")
-	return fmt.Errorf("%s does not come up: %w\n  it logged last: %s", in.name, err, lines[len(lines)-1])
+	return fmt.Errorf("%s does not come up %w\n  it logged last: %s", in.name, err, lines[len(lines)-1])
 }
 
 func (t *troupe) urls() (urls []string) {

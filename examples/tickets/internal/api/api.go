@@ -272,6 +272,9 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	w.Header().Set("Retry-After", "1")
 	why := s.unavailable(err)
+	if why.Code == "unavailable" {
+		why.Message += "; send the same request again"
+	}
 	s.answer(w, http.StatusServiceUnavailable, Reply{Error: &why})
 }
 
@@ -288,11 +291,11 @@ func (s *Server) unavailable(err error) Error {
 	case errors.Is(err, store.ErrNotReady):
 		return Error{"not_set_up", "the database has no tables: run `tickets init`"}
 	case errors.Is(err, locks.ErrEpoch):
-		return Error{"unavailable", "the lock service (" + lockService + ") begins anew; send the same request again"}
+		return Error{"unavailable", "the lock service (" + lockService + ") begins anew"}
 	case errors.Is(err, locks.ErrUnavailable):
-		return Error{"unavailable", "the lock service (" + lockService + ") does not answer; send the same request again"}
+		return Error{"unavailable", "the lock service (" + lockService + ") does not answer"}
 	}
-	return Error{"unavailable", "the database does not answer; send the same request again"}
+	return Error{"unavailable", "the database does not answer"}
 }
 
 func failed(code, message string) Reply { return Reply{Error: &Error{code, message}} }

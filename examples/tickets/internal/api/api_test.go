@@ -133,10 +133,16 @@ func TestServer_badRequestsAreNoFaultOfTheServers(t *testing.T) {
 		{"POST", "/x/../book_ticket", json1, good, 404, "not_found"},
 		{"GET", "/available_tickets/", "", "", 404, "not_found"},
 		{"DELETE", "/tickets/ticket-1/reservation", json1, "", 400, "no_body"},
+		{"DELETE", "/tickets/ticket-1/reservation", json1, "{", 400, "bad_json"},
 	} {
 		status, reply := ask(t, server, c.method, c.path, c.kind, c.body)
 		if status != c.status || reply.Error == nil || reply.Error.Code != c.code {
 			t.Errorf("%s %s %.60q: %d %+v, want %d %s", c.method, c.path, c.body, status, reply.Error, c.status, c.code)
+			continue
+		}
+		// A DELETE names the ticket in its path. Go's words are for the log.
+		if says := reply.Error.Message; strings.Contains(says, "ticket_id") && c.method == "DELETE" || strings.Contains(says, "api.ask") || strings.Contains(says, "json:") {
+			t.Errorf("%s %s %.60q: %s", c.method, c.path, c.body, says)
 		}
 	}
 }
@@ -169,6 +175,9 @@ func TestServer_withoutItsServices(t *testing.T) {
 		}
 		if status != http.StatusServiceUnavailable || reply.Error.Code != want {
 			t.Errorf("%s: %d %+v, want 503 %s", what, status, reply.Error, want)
+		}
+		if says := reply.Error.Message; strings.Contains(says, nobody) || strings.Contains(says, "dial") || strings.Contains(says, "table:") {
+			t.Errorf("%s: customers hear of hosts or drivers: %s", what, says)
 		}
 		if status, _ := ask(t, server, "GET", "/readyz", "", ""); status != http.StatusServiceUnavailable {
 			t.Errorf("%s: readyz says %d", what, status)
