@@ -244,7 +244,7 @@ stampede() {
     wait "$job" || { tail -5 "$work/job" >&2; fail "$what did not go on until the end"; }
     rm "$work/stop"
     all_ready
-    grep '^10 of 10 tickets sold, ' "$work/stampede" || { cat "$work/stampede"; fail "the stampede beside $what"; }
+    grep -A 2 '^10 of 10 tickets sold, ' "$work/stampede" || { cat "$work/stampede"; fail "the stampede beside $what"; }
     [ -n "$missing" ] || break
     echo "   meanwhile: $said; not:$missing"
   done

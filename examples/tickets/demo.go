@@ -120,7 +120,7 @@ func picture(ctx context.Context, out io.Writer, db *store.Store) error {
 	if len(sales) == 0 {
 		return errors.New("nothing was sold")
 	}
-	fmt.Fprintln(out, "the seats, and the number of the customer who has each:")
+	fmt.Fprintln(out, "The seats, and the number of the customer who has each; alice is from the transaction above:")
 	var top, name, bottom strings.Builder
 	for i, sale := range sales {
 		label := strings.TrimPrefix(sale.Client, "customer-")

@@ -75,8 +75,9 @@ func (r *rush) judge(ctx context.Context, o *outcome, names []string, took time.
 	for _, n := range o.left {
 		left += n
 	}
-	fmt.Fprintf(r.out, "%d of %d tickets sold, %sin %.1f s: %d customers, %d walked away, %d went home without; %d requests, %d of them without an answer",
-		len(payers), len(names), sold, took.Seconds(), r.customers, left, o.empty.Load(), o.asked.Load(), o.silent.Load())
+	fmt.Fprintf(r.out, "%d of %d tickets sold, %sin %.1f s\n", len(payers), len(names), sold, took.Seconds())
+	fmt.Fprintf(r.out, "  %d customers: %d walked away, %d went home without\n", r.customers, left, o.empty.Load())
+	fmt.Fprintf(r.out, "  %d requests, %d of them without an answer", o.asked.Load(), o.silent.Load())
 	if r.troupe != nil {
 		fmt.Fprintf(r.out, " (their instance was killed or paused); %d instances killed, %d paused", f.kills, f.pauses)
 	}
@@ -95,7 +96,7 @@ func (r *rush) histogram(waits []time.Duration) {
 	}
 	slices.Sort(waits)
 	at := func(p float64) time.Duration { return waits[int(p*float64(len(waits)-1))].Round(time.Millisecond) }
-	fmt.Fprintf(r.out, "how many customers had their last answer after how long (half of them within %v, 90 %% %v, 99 %% %v, all %v):\n", at(0.5), at(0.9), at(0.99), at(1))
+	fmt.Fprintf(r.out, "How many customers had their last answer after how long; half of them within %v, 90 %% %v, 99 %% %v, all %v:\n", at(0.5), at(0.9), at(0.99), at(1))
 	const bars = 8
 	step := max(waits[len(waits)-1]/bars+1, 1)
 	var counts [bars]int
