@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -116,6 +118,21 @@ func TestRun_wrongUsageIsMetAtTheDoor(t *testing.T) {
 	}
 }
 
+// TestInit_saysWhatItChanged: the reservations of the kind before are lost.
+func TestInit_saysWhatItChanged(t *testing.T) {
+	env := []string{"DATABASE_URL=sqlite:" + t.TempDir() + "/tickets.db", "LOCK_TYPE=", "TICKETS="}
+	for _, c := range []struct{ args, want string }{
+		{"init", "10 tickets are there, 10 of them new; distributed_lock sells\n"},
+		{"init", "10 tickets are there, 0 of them new; distributed_lock sells\n"},
+		{"init --tickets 12 --lock-type ephemeral_node", "12 tickets are there, 2 of them new; ephemeral_node sells (was distributed_lock; its reservations are lost)\n"},
+		{"init --tickets 1 --lock-type ephemeral_node", "12 tickets are there, 0 of them new; ephemeral_node sells\n"},
+	} {
+		if out, code := tickets(t, env, strings.Fields(c.args)...); code != 0 || out != c.want {
+			t.Errorf("%s: exit code %d: %q, want %q", c.args, code, out, c.want)
+		}
+	}
+}
+
 // TestServe_killed: with ZooKeeper a reservation vanishes with its instance, at the latest when
 // the session times out. In Redis it lives on, and any instance books it.
 func TestServe_killed(t *testing.T) {
@@ -172,5 +189,24 @@ func TestTry_saysWhatIsWrong(t *testing.T) {
 	}
 	if _, code := tickets(t, nil, "try", "--url", "http://127.0.0.1:1", "--wait", "100ms"); code != 1 {
 		t.Errorf("without a service: exit code %d", code)
+	}
+}
+
+// TestTry_keepsTheLastAnswer of a service that is not ready: that the time is over says nothing.
+func TestTry_keepsTheLastAnswer(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case asked <- struct{}{}:
+			w.WriteHeader(http.StatusServiceUnavailable)
+			io.WriteString(w, `{"error":{"code":"not_set_up","message":"run init"}}`)
+		default:
+			<-r.Context().Done()
+		}
+	}))
+	defer server.Close()
+	err := try(t.Context(), io.Discard, server.URL, time.Second, 0)
+	if err == nil || !strings.Contains(err.Error(), "503 not_set_up: run init") || strings.Contains(err.Error(), "is it running") {
+		t.Error(err)
 	}
 }

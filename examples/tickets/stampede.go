@@ -36,7 +36,7 @@ customer never comes back is free only then.
 Its tickets that are sold stay in the database; those that are not are deleted at the end.`,
 		Example: `  tickets stampede --spawn 3                      # on tickets.db and the Redis of localhost
   LOCK_TYPE=ephemeral_node tickets stampede --spawn 3 --rounds 20
-  docker compose -f examples/tickets/compose.yml run --rm ticket stampede --url http://front:6005 --within 10m`,
+  docker compose -f examples/tickets/compose.yml run --rm --no-deps ticket stampede --url http://front:6005 --within 10m`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cmp.Or(s.check(), r.check(cmd.Flags().Changed("spawn"), spawn, rounds)); err != nil {
