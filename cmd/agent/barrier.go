@@ -150,8 +150,8 @@ func enterBarrier(ctx context.Context, c config.Config, log *zap.Logger, name st
 	if err != nil {
 		return nil, done, err
 	}
-	dir := path.Join(string(rootOf(c)), "barriers", name)
-	life := queue.BeginLife(userLives(log, c.Fleet, "barriers", name), queue.NewID(), log)
+	dir := path.Join(string(rootOf(c)), "barriers", nodeName(name))
+	life := queue.BeginLife(userLives(log, c.Fleet, "barriers", nodeName(name)), queue.NewID(), log)
 	done = func() { // the places go before the life that vouches for them
 		sess.Close()
 		life.End()

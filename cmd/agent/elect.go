@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,7 @@ type electOptions struct {
 func newElect() *cobra.Command {
 	var opts electOptions
 	cmd := &cobra.Command{
-		Use:   "elect NAME",
+		Use:   "elect NAME [-- COMMAND [ARG]...]",
 		Short: "Stand for election, and tell what happens",
 		Long: `Stand for the election NAME of the fleet and print a line for each event: Connected
 and Suspended (a ZooKeeper server serves our session, or none does at present), Lost
@@ -38,12 +39,18 @@ and Suspended (a ZooKeeper server serves our session, or none does at present), 
 Exactly one candidate leads; the others wait in order, each watching only the one
 before it. The token rises from leader to leader.
 
+With a command it runs that while it leads, and resigns and ends with the command's exit code when
+it ends. The command has the token in TURNSTILE_ELECTION_TOKEN, and ends as one under agent lock
+does when the leadership is lost (exit 5; agent lock --help says more). The events are not
+printed then.
+
 Ctrl-C or SIGTERM resigns, and the next candidate leads at once. The names ls and show
 are taken by the commands below.`,
 		Example: `  agent elect nightly                 stand, lead, until Ctrl-C
   agent elect nightly --for 10s       lead for ten seconds, then resign and end
+  agent elect nightly -- ./serve      run it on the leader alone
   agent elect show nightly            who leads, who is next`,
-		Args: cobra.ExactArgs(1),
+		Args: commandAfterDash(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := load(cmd)
 			if err == nil {
@@ -55,8 +62,14 @@ are taken by the commands below.`,
 			if err == nil && opts.stay < 0 {
 				err = usageError{fmt.Errorf("--for %v: give how long to lead, or 0 for no end", opts.stay)}
 			}
+			if err == nil && len(args) > 1 && (opts.stay > 0 || opts.json) {
+				err = usageError{errors.New("--for and --json do not go with a command: it leads while that runs, and its output is the command's")}
+			}
 			if err != nil {
 				return err
+			}
+			if len(args) > 1 {
+				return electToRun(cmd, c, args[0], args[1:])
 			}
 			return runElect(cmd, c, args[0], opts)
 		},
@@ -72,7 +85,7 @@ are taken by the commands below.`,
 }
 
 func electionDir(c config.Config, name string) string {
-	return path.Join(string(rootOf(c)), "elections", name)
+	return path.Join(string(rootOf(c)), "elections", nodeName(name))
 }
 
 func runElect(cmd *cobra.Command, c config.Config, name string, opts electOptions) error {
@@ -86,7 +99,7 @@ func runElect(cmd *cobra.Command, c config.Config, name string, opts electOption
 		Dir:    electionDir(c, name),
 		Who:    who,
 		Log:    log,
-		Lives:  userLives(log, c.Fleet, "elections", name),
+		Lives:  userLives(log, c.Fleet, "elections", nodeName(name)),
 		Events: func(e elect.Event) { writeEvent(ctx, cmd.OutOrStdout(), e, opts.json) },
 	}
 	return runner.Run(ctx, func(leading context.Context, _ *elect.Leadership) error {
@@ -102,6 +115,50 @@ func runElect(cmd *cobra.Command, c config.Config, name string, opts electOption
 		}
 		return nil
 	})
+}
+
+// electToRun stands until we lead, and runs the command while we do.
+func electToRun(cmd *cobra.Command, c config.Config, name string, argv []string) error {
+	ctx, log := cmd.Context(), newLog(c.Log, cmd.ErrOrStderr())
+	file, err := lookUp(cmd, argv)
+	if err != nil {
+		return err
+	}
+	who, err := thisMember(c)
+	if err != nil {
+		return err
+	}
+	var sess *session.Session // with which we stand at present
+	// What tells us to stop ends our candidacy; while we lead it is for the command to hear.
+	var leads atomic.Bool
+	ended, done := context.WithCancel(context.WithoutCancel(ctx))
+	defer done()
+	defer context.AfterFunc(ctx, func() {
+		if !leads.Load() {
+			done()
+		}
+	})()
+	runner := elect.Runner{
+		Dial: func(ctx context.Context, notify func(session.State)) (elect.Session, error) {
+			var err error
+			sess, err = dial(ctx, c, log, notify)
+			return sess, err
+		},
+		Dir: electionDir(c, name), Who: who, Log: log,
+		Events: func(elect.Event) {},
+	}
+	var result error
+	err = runner.Run(ended, func(leading context.Context, l *elect.Leadership) error {
+		leads.Store(true)
+		g := &guarded{what: "the election " + name, sess: sess, held: leading, log: log}
+		result = runGuarded(cmd, g, file, argv, append(os.Environ(), "TURNSTILE_ELECTION_TOKEN="+frame.Token(l.Token()).String()))
+		done()
+		return nil
+	})
+	if result != nil || ctx.Err() == nil && ended.Err() != nil {
+		return result
+	}
+	return err
 }
 
 // thisMember is how others see this process: under agent.name, or host and process.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"time"
 
@@ -29,12 +30,16 @@ type idOptions struct {
 func newID() *cobra.Command {
 	var opts idOptions
 	cmd := &cobra.Command{
-		Use:   "id",
+		Use:   "id [-- COMMAND [ARG]...]",
 		Short: "Take a number that nobody else has",
 		Long: `Take the lowest number of a pool that nobody else in the fleet has, print it, and hold
 it until Ctrl-C or SIGTERM: a name for identical containers, worker-1, worker-2 and so
 on. (Agents take their names agent-N by themselves.) When the holder dies its number
 comes free as soon as its session has expired.
+
+With a command it runs that, and gives the number back when it ends. The command has the number
+in TURNSTILE_ID and its token in TURNSTILE_ID_TOKEN, and ends as one under agent lock does when
+the number is lost: see agent lock --help, for its exit codes too.
 
 While all numbers are taken it waits, in the order of coming. With --try it does not wait,
 and with --timeout only for so long: it exits 4 then. When the number is lost, because the
@@ -43,9 +48,10 @@ number by then.`,
 		Example: `  agent id                        hold a number of 1 to 1024
   agent id --json                 with its name and fencing token
   agent id --pool gpu --size 4 --try
+  agent id --pool gpu --size 4 -- sh -c 'CUDA_VISIBLE_DEVICES=$((TURNSTILE_ID - 1)) ./train'
   agent id ls                     who has which`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: commandAfterDash(0),
+		RunE: func(cmd *cobra.Command, argv []string) error {
 			c, err := load(cmd)
 			if err == nil {
 				err = opts.check()
@@ -53,7 +59,7 @@ number by then.`,
 			if err != nil {
 				return err
 			}
-			return holdID(cmd, c, opts)
+			return holdID(cmd, c, opts, argv)
 		},
 	}
 	config.Flags(cmd.Flags(), "zookeeper", "fleet", "agent", "log")
@@ -85,16 +91,22 @@ func (o idOptions) check() error {
 	return nil
 }
 
-func poolDir(c config.Config, name string) string { return path.Join(string(rootOf(c)), "ids", name) }
+func poolDir(c config.Config, name string) string {
+	return path.Join(string(rootOf(c)), "ids", nodeName(name))
+}
 
-func holdID(cmd *cobra.Command, c config.Config, opts idOptions) error {
+func holdID(cmd *cobra.Command, c config.Config, opts idOptions, argv []string) error {
 	ctx, log := cmd.Context(), newLog(c.Log, cmd.ErrOrStderr())
+	file, err := lookUp(cmd, argv)
+	if err != nil {
+		return err
+	}
 	who, err := thisMember(c)
 	if err != nil {
 		return err
 	}
 	return withSession(ctx, c, log, func(sess *session.Session) error {
-		life := queue.BeginLife(userLives(log, c.Fleet, "ids", opts.pool), queue.NewID(), log)
+		life := queue.BeginLife(userLives(log, c.Fleet, "ids", nodeName(opts.pool)), queue.NewID(), log)
 		defer life.End()
 		who.Life = life.Name()
 		pool := &ids.Pool{Sess: sess, Dir: poolDir(c, opts.pool), Size: opts.size, Who: who, Log: log, Died: life.Watch}
@@ -108,6 +120,11 @@ func holdID(cmd *cobra.Command, c config.Config, opts idOptions) error {
 			return err
 		}
 		defer id.Close()
+		if len(argv) > 0 {
+			g := &guarded{what: fmt.Sprintf("number %d of pool %s", id.Number(), opts.pool), sess: sess, held: id.Context(), log: log}
+			return runGuarded(cmd, g, file, argv, append(os.Environ(),
+				fmt.Sprintf("TURNSTILE_ID=%d", id.Number()), "TURNSTILE_ID_TOKEN="+frame.Token(id.Token()).String()))
+		}
 		if err := writeID(cmd.OutOrStdout(), opts, id, who); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
-	"github.com/turnstile-fleet/turnstile/internal/frame"
 	"github.com/turnstile-fleet/turnstile/session"
 )
 
@@ -44,6 +44,7 @@ func (n named[T]) list(short string) *cobra.Command {
 				slices.Sort(names)
 				all, text := []T{}, ""
 				for _, name := range names {
+					name = nameOf(name)
 					one, err := n.look(cmd.Context(), sess, n.dir(c, name), name)
 					if err != nil {
 						return err
@@ -93,13 +94,21 @@ func write(out io.Writer, asJSON bool, value any, text string) error {
 	return err
 }
 
+// userName is what people name locks and the like.
+var userName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$`)
+
 // checkName refuses what cannot be a name; what is what it names.
 func checkName(what, name string) error {
-	if frame.CheckAgent(name) != nil { // an agent's name has the same rule
-		return usageError{fmt.Errorf("%s %q: want 1 to 32 of a-z, 0-9 and -, not beginning with -", what, name)}
+	if len(name) > 128 || !userName.MatchString(name) {
+		return usageError{fmt.Errorf("%s %.140q: want 1 to 128 letters, digits, dots, dashes, underscores, and slashes between; not beginning with a dot or a dash", what, name)}
 	}
 	return nil
 }
+
+// nodeName is a name as a node's, in which a slash has another meaning; nameOf gives it back.
+func nodeName(name string) string { return strings.ReplaceAll(name, "/", "%2F") }
+
+func nameOf(node string) string { return strings.ReplaceAll(node, "%2F", "/") }
 
 // withCommandSession runs do with the settings of cmd and a session of its own.
 func withCommandSession(cmd *cobra.Command, do func(*session.Session, config.Config) error) error {

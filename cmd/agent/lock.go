@@ -3,10 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/turnstile-fleet/turnstile/internal/child"
 	"github.com/turnstile-fleet/turnstile/internal/config"
@@ -17,19 +23,28 @@ import (
 type lockOptions struct {
 	shared, try                    bool
 	slots                          int
-	timeout, grace                 time.Duration
+	timeout, grace, atLeast        time.Duration
 	graceSet                       bool
+	label                          string
 	busyCode, lostCode, failedCode int
 }
 
 func newLock() *cobra.Command {
 	var opts lockOptions
 	cmd := &cobra.Command{
-		Use:   "lock NAME [flags] -- COMMAND [ARG]...",
+		Use:   "lock NAME[,NAME]... [flags] -- COMMAND [ARG]...",
 		Short: "Run a command under a lock of the fleet",
 		Long: `Run a command while no other process of the fleet has the lock NAME: alone, together
 with others that ask with --shared, or with at most N at once (--slots N). Locks are
-given in the order of asking.
+given in the order of asking. Several names, with commas between, are taken one after the
+other in the order of the alphabet, so that two who want the same ones do not wait for each
+other.
+
+A name has up to 128 letters, digits, dots, dashes, underscores and slashes. What a lock leaves
+in ZooKeeper goes with its last user; agent lock rm removes what a crash has left.
+
+--at-least keeps the lock for so long even when the command ends earlier: a job of a second
+that many hosts start at the same minute, by clocks that differ, runs once.
 
 The command gets our input, output and exit code, and the signals that we get, in a
 process group of its own; at a terminal it gets that too. In its environment are
@@ -59,15 +74,23 @@ standard error comes with each of our own; --failed-code, --busy-code and --lost
 choose others where the command has a use for these.`,
 		Example: `  agent lock deploy -- ./deploy.sh
   agent lock nightly --try -- backup /data        not if another host does it
+  agent lock nightly --try --at-least 50s -- job  once a minute, though cron runs it everywhere
+  agent lock db.prod/compact,db.prod/backup --label "release 7" -- ./maintain.sh
   agent lock table --shared --timeout 30s -- psql -f report.sql
   agent lock builds --slots 4 -- make all
   agent lock ls                                   which locks there are
-  agent lock show deploy                          who has it, who waits, since when`,
+  agent lock show deploy                          who has it, who waits, since when
+  agent lock rm deploy                            what a crash has left of it`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if cmd.ArgsLenAtDash() != 1 || len(args) < 2 {
-				return errors.New("give one name, and after -- the command: agent lock NAME -- COMMAND")
+				return errors.New("give one name, or several with commas between, and after -- the command: agent lock NAME -- COMMAND")
 			}
-			return checkName("lock", args[0])
+			for name := range strings.SplitSeq(args[0], ",") {
+				if err := checkName("lock", name); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.graceSet = cmd.Flags().Changed("grace")
@@ -81,7 +104,12 @@ choose others where the command has a use for these.`,
 			if err != nil {
 				return err
 			}
-			return runLock(cmd, c, args[0], args[1:], opts)
+			names := slices.Compact(slices.Sorted(strings.SplitSeq(args[0], ",")))
+			argv, err := inner(cmd, names[1:], args[1:])
+			if err != nil {
+				return err
+			}
+			return runLock(cmd, c, names[0], argv, opts)
 		},
 	}
 	config.Flags(cmd.Flags(), "zookeeper", "fleet", "agent", "log")
@@ -90,11 +118,13 @@ choose others where the command has a use for these.`,
 	f.IntVar(&opts.slots, "slots", 0, "let `N` have it at once; all its users must say the same")
 	f.BoolVar(&opts.try, "try", false, "fail at once when it is busy")
 	f.DurationVar(&opts.timeout, "timeout", 0, "wait no `longer` for it; 0 means for ever")
+	f.DurationVar(&opts.atLeast, "at-least", 0, "keep it for this `DURATION`, though the command ends earlier")
+	f.StringVar(&opts.label, "label", "", "a `TEXT` for people, which agent lock show prints")
 	f.DurationVar(&opts.grace, "grace", 0, "how `long` the command has to end by itself when the lock is lost; at most 2/5 of the session timeout (default 3/20 of it)")
 	f.IntVar(&opts.busyCode, "busy-code", exitBusy, "the exit `code` when it is busy")
 	f.IntVar(&opts.lostCode, "lost-code", exitLost, "the exit `code` when it was lost")
 	f.IntVar(&opts.failedCode, "failed-code", exitFailed, "the exit `code` when we failed")
-	cmd.AddCommand(locks.list("List the fleet's locks, who has them and how many wait"),
+	cmd.AddCommand(newLockRemove(), locks.list("List the fleet's locks, who has them and how many wait"),
 		locks.show("Show who has a lock, who waits, and since when"))
 	return cmd
 }
@@ -109,6 +139,10 @@ func (o lockOptions) check() error {
 		return usageError{fmt.Errorf("--timeout %v: give how long to wait, or 0 for ever", o.timeout)}
 	case o.try && o.timeout > 0:
 		return usageError{errors.New("--try does not wait: leave --timeout out")}
+	case o.atLeast < 0:
+		return usageError{fmt.Errorf("--at-least %v: give how long to keep the lock, or 0", o.atLeast)}
+	case len(o.label) > maxLabel || strings.ContainsFunc(o.label, unicode.IsControl) || !utf8.ValidString(o.label):
+		return usageError{fmt.Errorf("--label %.40q: give one line of at most %d bytes", o.label, maxLabel)}
 	case o.grace < 0:
 		return usageError{fmt.Errorf("--grace %v: give 0 or more", o.grace)}
 	}
@@ -134,7 +168,28 @@ func (o lockOptions) kind() lock.Kind {
 	return lock.Exclusive
 }
 
-func lockDir(c config.Config, name string) string { return path.Join(string(rootOf(c)), "locks", name) }
+const maxLabel = 256
+
+// inner is the command that runs under a lock when there are more: another agent lock, which
+// takes the next, with the same flags. What is lost further out ends all of it.
+func inner(cmd *cobra.Command, names, argv []string) ([]string, error) {
+	if len(names) == 0 {
+		return argv, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	nested := []string{self, "lock", strings.Join(names, ",")}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		nested = append(nested, fmt.Sprintf("--%s=%s", f.Name, f.Value))
+	})
+	return slices.Concat(nested, []string{"--"}, argv), nil
+}
+
+func lockDir(c config.Config, name string) string {
+	return path.Join(string(rootOf(c)), "locks", nodeName(name))
+}
 
 // lockGuard is the hidden command that leads the process group; see package child.
 const lockGuard = "lock-guard"

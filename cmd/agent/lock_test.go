@@ -32,7 +32,7 @@ func TestLockKillsTheTreeBeforeTheNextHasTheLock(t *testing.T) {
 	})
 	proxy.HalfOpen(true)
 	l.ends(r, exitLost)
-	if !strings.Contains(r.errs.String(), "the lock was lost, and the command was ended: ZooKeeper is silent") {
+	if !strings.Contains(r.errs.String(), "it was lost, and the command was ended: ZooKeeper is silent") {
 		t.Errorf("it says %s", r.errs.String())
 	}
 	<-next

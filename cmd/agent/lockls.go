@@ -20,6 +20,7 @@ type lockUser struct {
 	Token  frame.Token `json:"token"`
 	Shared bool        `json:"shared"`
 	Slot   int         `json:"slot,omitempty"`
+	Label  string      `json:"label,omitempty"`
 	Place  string      `json:"place,omitempty"`
 }
 
@@ -41,7 +42,7 @@ func lookAtLock(ctx context.Context, sess *session.Session, dir, name string) (l
 	seen, err := lock.Look(ctx, sess, dir)
 	s.Kind, s.Slots = seen.Kind, seen.Slots
 	user := func(e queue.Entry, slot int) lockUser {
-		return lockUser{e.Agent, e.Host, e.Since, frame.Token(e.Token), e.Shared, slot, e.Place}
+		return lockUser{e.Agent, e.Host, e.Since, frame.Token(e.Token), e.Shared, slot, e.Label, e.Place}
 	}
 	for _, h := range seen.Holders {
 		s.Holders = append(s.Holders, user(h.Entry, h.Slot))
@@ -85,6 +86,9 @@ func (s lockState) text() string {
 		text := fmt.Sprintf("%s on %s, since %s", u.Agent, u.Host, u.Since.Format(time.RFC3339))
 		if u.Shared {
 			text += ", shared"
+		}
+		if u.Label != "" {
+			text += fmt.Sprintf(", %q", u.Label)
 		}
 		return text
 	}

@@ -9,12 +9,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"github.com/turnstile-fleet/turnstile/internal/child"
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/lifeline"
 	"github.com/turnstile-fleet/turnstile/internal/queue"
@@ -43,6 +43,7 @@ func runLock(cmd *cobra.Command, c config.Config, name string, argv []string, op
 	if t.who, err = thisMember(c); err != nil {
 		return err
 	}
+	t.who.Label = opts.label
 	if c.Agent.Name == "" { // arguments are left out: there may be secrets in them
 		t.who.Agent = fmt.Sprintf("%.40s-%d", filepath.Base(argv[0]), os.Getpid())
 	}
@@ -59,18 +60,13 @@ func runLock(cmd *cobra.Command, c config.Config, name string, argv []string, op
 	}
 	defer t.held.Close()
 	t.life.Sweep(func() ([]string, error) { return livesOfLock(ctx, t.sess, lockDir(c, name)) })
-	code, err := t.run(file, argv, signals)
-	switch {
-	case errors.Is(err, errLockLost):
-		return said(cmd, opts.lostCode, err)
-	case errors.Is(err, child.ErrUnguarded):
-		return said(cmd, opts.failedCode, err)
-	case err != nil:
-		return cannotRun(cmd, argv[0], err)
-	case code != 0:
-		return silentError{code}
+	g := &guarded{what: "lock " + name, sess: t.sess, held: t.held.Context(), grace: t.opts.grace, log: log}
+	began := time.Now()
+	code, err := g.run(file, argv, lockEnv(os.Environ(), c, name, t.held), signals)
+	if err == nil && t.above == "" {
+		g.stay(began, opts.atLeast, signals)
 	}
-	return nil
+	return concluded(cmd, argv[0], code, err, opts.lostCode, opts.failedCode)
 }
 
 // cannotRun tells what shells tell of a command that cannot be run.
@@ -156,10 +152,10 @@ func (t *taking) take(ctx context.Context) error {
 			return err
 		}
 		t.sess = sess
-		if err := t.checkGrace(); err != nil {
+		if t.opts.grace, err = checkGrace(sess, t.opts.grace, t.opts.graceSet); err != nil {
 			return err
 		}
-		l := &lock.Lock{Sess: sess, Dir: lockDir(t.c, t.name), Who: t.who, Log: t.log, Died: t.life.Watch}
+		l := &lock.Lock{Sess: sess, Dir: lockDir(t.c, t.name), Who: t.who, Log: t.log, Died: t.life.Watch, Sweep: true}
 		if t.held, err = t.hold(ctx, l); !errors.Is(err, session.ErrExpired) || ctx.Err() != nil {
 			return err
 		}
@@ -187,20 +183,6 @@ func (t *taking) hold(ctx context.Context, l *lock.Lock) (*lock.Held, error) {
 	return l.Exclusive(ctx)
 }
 
-// checkGrace fills in how long the command has to end by itself: a part of the session's
-// timeout, of which ZooKeeper granted perhaps another than was asked for. A server that is
-// lost without a word is noticed after 2/3 of it, and the session may go on with the next.
-func (t *taking) checkGrace() error {
-	granted := t.sess.Timeout()
-	if !t.opts.graceSet {
-		t.opts.grace = granted * 3 / 20
-	}
-	if most := granted * 2 / 5; t.opts.grace > most {
-		return usageError{fmt.Errorf("--grace %v: with a session timeout of %v give at most %v, or raise --session-timeout", t.opts.grace, granted, most)}
-	}
-	return nil
-}
-
 // refused is what it means that the lock was not taken.
 func (t *taking) refused(cmd *cobra.Command, err error) error {
 	var stop signalError
@@ -226,7 +208,7 @@ func (t *taking) refused(cmd *cobra.Command, err error) error {
 // all that it started: they have the same FIFO open, under a number that is in nobody's
 // way.
 func commandLife(log *zap.Logger, fleet, name string) *queue.Life {
-	lives := userLives(log, fleet, "locks", name)
+	lives := userLives(log, fleet, "locks", nodeName(name))
 	life := queue.BeginLife(lives, queue.NewID(), log)
 	dir, ok := lives.(lifeline.Dir)
 	if !ok || life.Name() == "" {

@@ -83,6 +83,8 @@ type Member struct {
 	// Life is that by which those on the same machine notice the member's death;
 	// empty when they cannot.
 	Life string `json:"life,omitempty"`
+	// Label is what its user says of it, for people.
+	Label string `json:"label,omitempty"`
 }
 
 // Line is a line, seen through one session.

@@ -33,6 +33,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-zookeeper/zk"
 	"go.uber.org/zap"
 
 	"github.com/turnstile-fleet/turnstile/internal/queue"
@@ -72,6 +73,9 @@ type Lock struct {
 	// its line, before the session is discarded, and all that it holds with it. 0 means 700 ms.
 	// Calls may take so long then, whatever their context says.
 	Patience time.Duration
+
+	// Sweep has the last who gives up an exclusive or shared lock remove its nodes.
+	Sweep bool
 }
 
 // Exclusive takes the lock for one alone, and waits for it.
@@ -93,14 +97,7 @@ func (l *Lock) TryShared(ctx context.Context) (*Held, error) { return l.take(ctx
 
 func (l *Lock) take(ctx context.Context, shared, try bool) (*Held, error) {
 	line := &queue.Line{Sess: l.Sess, Dir: lineDir(l.Dir), Who: l.Who, Log: l.Log, Died: l.Died, Patience: l.Patience}
-	if err := queue.EnsurePath(ctx, l.Sess, line.Dir); err != nil {
-		return nil, err
-	}
-	join := line.Join
-	if shared {
-		join = line.JoinShared
-	}
-	place, err := join(ctx)
+	place, err := l.join(ctx, line, shared)
 	if err != nil {
 		return nil, err
 	}
@@ -115,14 +112,75 @@ func (l *Lock) take(ctx context.Context, shared, try bool) (*Held, error) {
 		}
 		if !first {
 			place.Leave()
+			l.sweep()
 			return nil, ErrBusy
 		}
 	} else if err := place.Wait(ctx); err != nil {
 		return nil, err
 	}
-	held := &Held{token: place.Token(), where: path.Join(lineNode, place.Name()), leave: place.Leave}
+	held := &Held{token: place.Token(), where: path.Join(lineNode, place.Name()), leave: func() { place.Leave(); l.sweep() }}
 	held.ctx, held.end = place.Guard()
 	return held, nil
+}
+
+// join takes a place in the line, which whoever left last may remove at any time.
+func (l *Lock) join(ctx context.Context, line *queue.Line, shared bool) (*queue.Place, error) {
+	join := line.Join
+	if shared {
+		join = line.JoinShared
+	}
+	for {
+		if err := queue.EnsurePath(ctx, l.Sess, line.Dir); err != nil && !errors.Is(err, zk.ErrNoNode) {
+			return nil, err
+		}
+		if place, err := join(ctx); !errors.Is(err, zk.ErrNoNode) {
+			return place, err
+		}
+	}
+}
+
+// sweep removes the lock's nodes, unless somebody is there. What it cannot remove stays, and
+// does no harm.
+func (l *Lock) sweep() {
+	if !l.Sweep {
+		return
+	}
+	ctx, cancel := context.WithTimeout(l.Sess.Context(), queue.Cleanup)
+	defer cancel()
+	if l.Sess.Delete(ctx, lineDir(l.Dir)) == nil {
+		_ = l.Sess.Delete(ctx, l.Dir)
+	}
+}
+
+// Remove removes the nodes of a lock that nobody has or awaits: ErrBusy when somebody does.
+func Remove(ctx context.Context, sess *session.Session, dir string) error {
+	state, err := Look(ctx, sess, dir)
+	if err == nil && len(state.Holders)+len(state.Waiting)+len(state.Foreign) > 0 {
+		err = ErrBusy
+	}
+	if err != nil {
+		return err
+	}
+	return removeAll(ctx, sess, dir)
+}
+
+func removeAll(ctx context.Context, sess *session.Session, node string) error {
+	names, err := sess.Children(ctx, node)
+	for _, name := range names {
+		if err == nil {
+			err = removeAll(ctx, sess, path.Join(node, name))
+		}
+	}
+	if err == nil {
+		err = sess.Delete(ctx, node)
+	}
+	switch {
+	case errors.Is(err, zk.ErrNoNode):
+		return nil
+	case errors.Is(err, zk.ErrNotEmpty): // somebody came meanwhile
+		return ErrBusy
+	}
+	return err
 }
 
 // Slot takes one of size slots, of which each is one holder's, and waits for it. The errors
