@@ -15,6 +15,8 @@ RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}"
 # The final image has no shell to make directories with, so its tree is laid out here.
 # /data belongs to the agent's user: a fresh named volume takes its owner from it.
 COPY configs/agent.yaml /out/etc/turnstile/agent.yaml
+# `docker compose exec agent agent status`: on the PATH, too.
+RUN mkdir -p /out/usr/local/bin && ln -s /agent /out/usr/local/bin/agent
 RUN mkdir /out/data && chown 10001:10001 /out/data && chmod 755 /out/etc /out/etc/turnstile && chmod 644 /out/etc/turnstile/agent.yaml
 
 FROM scratch

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -31,6 +32,7 @@ type runOptions struct {
 	lock   string
 
 	together int
+	refused  string
 	input    inputOptions
 }
 
@@ -85,6 +87,7 @@ What was read and not written is kept in --spool DIR; without one it is counted 
 	cmd.Flags().StringVar(&opts.lock, "lock", "zookeeper", "`zookeeper`, or none: see what happens without a lock")
 	opts.input.flags(cmd.Flags(), intake.Escape)
 	opts.input.groupFlags(cmd.Flags())
+	cmd.Flags().StringVar(&opts.refused, "when-refused", "exit", "when head and file do not agree: `WHAT` is exit (6), or wait: say so, and look again")
 	cmd.Flags().IntVar(&opts.together, "together", 0, "begin when `N` agents that were told so are there; when one of them dies before, all end with 5")
 	return cmd
 }
@@ -99,6 +102,9 @@ func (o *runOptions) check(flags *pflag.FlagSet) error {
 	}
 	if o.source == "inbox" && o.lock == "none" {
 		wrong = append(wrong, errors.New("--lock none: messages leave the inbox with the lock's transaction; give --source ticker or stdin"))
+	}
+	if o.refused != "exit" && o.refused != "wait" {
+		wrong = append(wrong, fmt.Errorf("--when-refused %q: give exit or wait", o.refused))
 	}
 	if o.lock != "zookeeper" && o.lock != "none" {
 		wrong = append(wrong, fmt.Errorf("--lock %q: give zookeeper or none", o.lock))
@@ -181,7 +187,7 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 	source = steer.source(source)
 	defer steer.follow(ctx)()
 	defer auditBeside(ctx, c, log, me)()
-	agent := fleet.New(fleet.Options{
+	options := fleet.Options{
 		Dial:     func(ctx context.Context) (fleet.Session, error) { return dial(ctx, c, log) },
 		Root:     rootOf(c),
 		Name:     c.Agent.Name,
@@ -194,8 +200,18 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 		MaxBytes: c.Turn.MaxBytes,
 		Named:    me.set,
 		Log:      log,
-	})
+	}
+	agent := fleet.New(options)
 	err = agent.Run(ctx)
+	for opts.refused == "wait" && errors.Is(err, writer.ErrRefused) && ctx.Err() == nil {
+		log.Error("not in the fleet, and looking again in a while", zap.Duration("in", lookAfter), zap.Error(err))
+		select {
+		case <-time.After(lookAfter):
+		case <-ctx.Done():
+		}
+		agent = fleet.New(options)
+		err = agent.Run(ctx)
+	}
 	if strangers && errors.Is(err, writer.ErrRefused) {
 		_ = os.Remove(c.Data.File + ".alive") // it was no fleet's file; where others are it is not empty
 	}
@@ -205,6 +221,9 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 	}
 	return err
 }
+
+// lookAfter is the pause after which a refused agent looks again whether head and file agree.
+const lookAfter = 5 * time.Second
 
 // openAcks opens the acknowledgement log, if one is wanted.
 func openAcks(path, data string, log *zap.Logger) (*fleet.AckLog, error) {
