@@ -65,7 +65,7 @@ all the same.`,
 	f.IntVar(&opts.agents, "agents", 3, "how many agents")
 	f.Uint64Var(&opts.turns, "turns", 0, "end after `N` turns; 0 means by time alone")
 	f.DurationVar(&opts.duration, "for", 6*time.Second, "end after this `time`")
-	f.DurationVar(&opts.pace, "pace", 100*time.Millisecond, "how long an agent rests between its turns; 0 is not at all")
+	f.DurationVar(&opts.pace, "pace", 20*time.Millisecond, "how long an agent rests between its turns; 0 is not at all")
 	f.StringVar(&opts.dir, "dir", "", "an empty `directory` for the file and the logs; by default a temporary one, which goes when all was fine")
 	f.BoolVar(&opts.broken, "break", false, "leave the lock out")
 	f.BoolVar(&opts.chaos, "chaos", false, "kill and pause agents at random")

@@ -176,8 +176,9 @@ func (v *view) draw(ctx context.Context) error {
 	lines := append([]string{"", v.bar(), ""}, v.queue(ctx)...)
 	lines = append(lines, "", v.tally(), "")
 	lines = append(lines, v.done...)
+	width := terminalWidth(v.out)
 	for _, l := range lines {
-		b.WriteString(l + "\x1b[K\n")
+		b.WriteString(clipped(l, width) + "\x1b[K\n") // a line that wraps would be two
 	}
 	b.WriteString("\x1b[J")
 	v.drawn = len(lines)

@@ -40,6 +40,24 @@ func newLeveledLog(c config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel) {
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), level
 }
 
+// terminalWidth is how many columns w has, 80 when that is not known.
+func terminalWidth(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
+			return int(size.Col)
+		}
+	}
+	return 80
+}
+
+// clipped is a line, cut so that it has at most so many characters.
+func clipped(line string, width int) string {
+	if runes := []rune(line); len(runes) > width {
+		return string(runes[:max(width-1, 0)]) + "…"
+	}
+	return line
+}
+
 // isTerminal tells whether people look at w.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)

@@ -110,6 +110,12 @@ func show(s overview, opts statusOptions, out io.Writer) error {
 	}
 	text := describe(s)
 	if opts.watch && isTerminal(out) {
+		width := terminalWidth(out)
+		lines := strings.Split(text, "\n")
+		for i := range lines {
+			lines[i] = clipped(lines[i], width)
+		}
+		text = strings.Join(lines, "\n")
 		text = "\x1b[H\x1b[2J" + text // redraw from the top
 	}
 	_, err := io.WriteString(out, text)

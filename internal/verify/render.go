@@ -37,7 +37,11 @@ func (r Report) Write(w io.Writer, color bool) error {
 		fmt.Fprintf(&b, "%-11s %s\n", n.Kind, n.said())
 	}
 	if r.OK() {
-		b.WriteString(paint("fine", green) + "\n")
+		b.WriteString(paint("fine", green))
+		if !r.Headed && !r.asked {
+			b.WriteString(" by itself. Whether committed turns are missing at its end only ZooKeeper knows: give --zookeeper and --fleet")
+		}
+		b.WriteByte('\n')
 	} else {
 		b.WriteString(paint(count(r.FaultCount, "fault"), red) + "\n")
 	}
@@ -64,7 +68,7 @@ func (r Report) summary() string {
 	case r.asked:
 		parts = append(parts, "ZooKeeper has no head")
 	default:
-		parts = append(parts, "not compared with head: give --zookeeper")
+		parts = append(parts, "not compared with head")
 	}
 	if r.Acknowledged > 0 {
 		parts = append(parts, fmt.Sprintf("%d acknowledged and found", r.Acknowledged))
