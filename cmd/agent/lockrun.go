@@ -186,7 +186,7 @@ func concluded(cmd *cobra.Command, command string, code int, err error, lostCode
 	return nil
 }
 
-// commandAfterDash wants so many arguments, and after -- a command or nothing.
+// commandAfterDash wants one argument or none, and after -- a command or nothing.
 func commandAfterDash(arguments int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		at := cmd.ArgsLenAtDash()
@@ -195,8 +195,11 @@ func commandAfterDash(arguments int) cobra.PositionalArgs {
 		} else if len(args) == at {
 			return errors.New("give a command after --, or leave that out")
 		}
-		if at != arguments {
-			return fmt.Errorf("give %d arguments, and a command after --; there are %d", arguments, at)
+		switch {
+		case at != arguments && arguments == 0:
+			return errors.New("give no argument but a command after --")
+		case at != arguments:
+			return errors.New("give one name, and nothing else but a command after --")
 		}
 		return nil
 	}
