@@ -79,7 +79,8 @@ func runCat(ctx context.Context, c config.Config, opts catOptions, log *zap.Logg
 		Turnwise: opts.records || opts.from > 0,
 		CaughtUp: w.Flush,
 	}
-	emit := opts.printer(w)
+	lines := map[string][]byte{} // with --unescape: those that each agent has not ended yet
+	emit := opts.printer(w, lines)
 	for {
 		err := withSession(ctx, c, log, func(sess *session.Session) error {
 			s.Look = func(ctx context.Context, from uint64) (follow.Sight, error) {
@@ -90,6 +91,12 @@ func runCat(ctx context.Context, c config.Config, opts catOptions, log *zap.Logg
 			defer cancel(nil)
 			return s.Copy(ctx, opts.follow, emit)
 		})
+		for agent, line := range lines {
+			if !opts.follow { // a crash has cut it
+				w.Write(line)
+				delete(lines, agent)
+			}
+		}
 		if full := w.Flush(); err == nil {
 			err = full
 		}
@@ -105,9 +112,8 @@ func runCat(ctx context.Context, c config.Config, opts catOptions, log *zap.Logg
 }
 
 // printer writes what was asked for of each piece.
-func (opts catOptions) printer(w io.Writer) func(follow.Piece) error {
+func (opts catOptions) printer(w io.Writer, lines map[string][]byte) func(follow.Piece) error {
 	begun := opts.from == 0
-	lines := map[string][]byte{} // those that each agent has not ended yet
 	return func(p follow.Piece) error {
 		if begun = begun || p.Header.Turn >= opts.from; !begun {
 			return nil

@@ -39,7 +39,7 @@ func TestCatPrintsWhatWasAskedFor(t *testing.T) {
 		"from before the first": {catOptions{from: 1}, string(one.Bytes) + string(two.Bytes)},
 	} {
 		var out bytes.Buffer
-		print := c.opts.printer(&out)
+		print := c.opts.printer(&out, map[string][]byte{})
 		for _, p := range []follow.Piece{line, one, two} {
 			if err := print(p); err != nil {
 				t.Fatal(err)

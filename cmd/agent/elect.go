@@ -155,8 +155,11 @@ func electToRun(cmd *cobra.Command, c config.Config, name string, argv []string)
 		done()
 		return nil
 	})
-	if result != nil || ctx.Err() == nil && ended.Err() != nil {
+	switch {
+	case leads.Load():
 		return result
+	case ctx.Err() != nil:
+		return toldBefore(cmd)
 	}
 	return err
 }

@@ -116,6 +116,8 @@ func holdID(cmd *cobra.Command, c config.Config, opts idOptions, argv []string) 
 			return said(cmd, exitBusy, fmt.Errorf("no number of pool %s: %w; `agent id ls --pool %s` tells by whom", opts.pool, err, opts.pool))
 		case errors.Is(err, ids.ErrSize):
 			return usageError{err}
+		case err != nil && ctx.Err() != nil && len(argv) > 0:
+			return toldBefore(cmd)
 		case err != nil:
 			return err
 		}

@@ -74,3 +74,11 @@ func variable(environ []string, name string) string {
 	}
 	return ""
 }
+
+// withoutOurs is an environment without what agent id and agent elect give a command.
+func withoutOurs(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return name == "TURNSTILE_ID" || name == "TURNSTILE_ID_TOKEN" || name == "TURNSTILE_ELECTION_TOKEN"
+	})
+}

@@ -37,6 +37,7 @@ type guarded struct {
 	held  context.Context // done when it is lost
 	grace time.Duration   // how long the command has to end by itself then
 	log   *zap.Logger
+	told  bool // to stop, by a signal
 }
 
 // checkGrace fills in the grace: a part of the session's timeout, of which ZooKeeper granted
@@ -69,6 +70,7 @@ func (g *guarded) run(file string, argv, env []string, signals chan os.Signal) (
 	for {
 		select {
 		case sig := <-signals:
+			g.told = g.told || sig == unix.SIGINT || sig == unix.SIGTERM || sig == unix.SIGHUP
 			p.Signal(sig.(syscall.Signal))
 		case <-pulse.C:
 			next := g.pulse(p)
@@ -149,7 +151,7 @@ func (g *guarded) end(p *child.Process, grace time.Duration, signals chan os.Sig
 // nobody else does the same work meanwhile. A signal ends it, and so does the loss.
 func (g *guarded) stay(began time.Time, least time.Duration, signals chan os.Signal) {
 	left := least - time.Since(began)
-	if left <= 0 {
+	if left <= 0 || g.told {
 		return
 	}
 	timer := time.NewTimer(left)

@@ -81,11 +81,11 @@ func plainly(err error) error {
 
 // load reads the settings of a command whose flags config.Flags registered.
 func load(cmd *cobra.Command) (config.Config, error) {
-	c, err := config.Load(cmd.Flags(), withoutLock(os.Environ()))
+	c, err := config.Load(cmd.Flags(), withoutOurs(withoutLock(os.Environ())))
 	if err != nil {
 		return c, usageError{err}
 	}
-	if notice := c.Notice(); notice != "" {
+	for _, notice := range c.Notices() {
 		fmt.Fprintf(cmd.ErrOrStderr(), "agent: %s\n", notice)
 	}
 	return c, nil

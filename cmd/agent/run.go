@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -154,9 +153,11 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 	if err != nil {
 		return err
 	}
-	if acks != nil {
-		defer acks.Close()
-	}
+	defer func() {
+		if acks != nil {
+			acks.Close()
+		}
+	}()
 	if opts.together > 0 {
 		if err := together(cmd, c, log, opts.together); err != nil {
 			return err
@@ -167,8 +168,6 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 	var in *input
 	switch opts.source {
 	case "stdin":
-		// Nobody may read what we say any more: that is no reason to lose what we have read.
-		signal.Ignore(unix.SIGPIPE)
 		if in, err = openInput(cmd.InOrStdin(), opts.input, c.Turn.MaxRecords, c.Turn.MaxBytes, log); err != nil {
 			return err
 		}
@@ -203,11 +202,19 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 	}
 	agent := fleet.New(options)
 	err = agent.Run(ctx)
-	for opts.refused == "wait" && errors.Is(err, writer.ErrRefused) && ctx.Err() == nil {
+	// With a commit in doubt it must be the same agent that goes on: it ends, and says so.
+	for opts.refused == "wait" && errors.Is(err, writer.ErrRefused) && ctx.Err() == nil && !agent.InDoubt() {
 		log.Error("not in the fleet, and looking again in a while", zap.Duration("in", lookAfter), zap.Error(err))
 		select {
 		case <-time.After(lookAfter):
 		case <-ctx.Done():
+		}
+		if acks != nil { // what was pending is noted there, and is settled first
+			acks.Close()
+			if acks, err = openAcks(opts.ackLog, c.Data.File, log); err != nil {
+				break
+			}
+			options.Acks = acks
 		}
 		agent = fleet.New(options)
 		err = agent.Run(ctx)
@@ -217,7 +224,7 @@ func run(cmd *cobra.Command, c config.Config, opts runOptions) error {
 	}
 	conclude(agent, log)
 	if in != nil {
-		err = in.close(err)
+		err = in.close(err, inDoubt(agent))
 	}
 	return err
 }
@@ -239,6 +246,15 @@ func openAcks(path, data string, log *zap.Logger) (*fleet.AckLog, error) {
 	}
 	acks.Log = log
 	return acks, nil
+}
+
+// inDoubt is how many of the records that the source handed out last may be in the file: all or
+// none of them.
+func inDoubt(agent *fleet.Agent) int {
+	if agent.InDoubt() {
+		return -1
+	}
+	return 0
 }
 
 // conclude says how it ended.

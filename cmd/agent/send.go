@@ -144,9 +144,13 @@ func runSend(cmd *cobra.Command, c config.Config, opts sendOptions, args []strin
 		return err
 	}
 	ctx, stop := in.drained(cmd.Context())
-	err = s.conclude(cmd, s.lines(ctx, in), log)
+	err = s.lines(ctx, in)
+	doubt := 0
+	if unknown := (*inbox.DoubtError)(nil); errors.As(err, &unknown) {
+		doubt = unknown.Messages
+	}
 	stop()
-	return in.close(err)
+	return in.close(s.conclude(cmd, err, log), doubt)
 }
 
 func (s *sending) arguments(ctx context.Context, args []string) error {
@@ -165,13 +169,13 @@ func (s *sending) lines(ctx context.Context, lines *input) error {
 			return nil
 		}
 		if err == nil {
+			before := s.sent
 			err = s.send(ctx, lines.Take(0))
+			lines.First(s.sent - before) // also when the next of them failed
 		}
 		if err != nil {
 			return err
 		}
-		lines.Committed()
-		lines.Ack()
 	}
 }
 

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"regexp"
 	"time"
 
 	"github.com/spf13/pflag"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
 	"github.com/turnstile-fleet/turnstile/internal/intake"
@@ -70,12 +72,15 @@ type input struct {
 	file  *os.File      // nil: it is no file
 	from  *intake.Input // nil: as above
 	spool *intake.Spool // nil: none
+	kept  *bytes.Reader // what the spool had, and is read first
 	dir   string
 	log   *zap.Logger
 }
 
 func openInput(in io.Reader, opts inputOptions, maxRecords, maxBytes int, log *zap.Logger) (*input, error) {
-	i := &input{dir: opts.spool, log: log}
+	// Nobody may read what we say any more: that is no reason to lose what we have read.
+	signal.Ignore(unix.SIGPIPE)
+	i := &input{dir: opts.spool, log: log, kept: bytes.NewReader(nil)}
 	if file, ok := in.(*os.File); ok {
 		from, err := intake.Open(file)
 		if err != nil {
@@ -89,7 +94,8 @@ func openInput(in io.Reader, opts inputOptions, maxRecords, maxBytes int, log *z
 			return nil, usageError{fmt.Errorf("--spool: %w", err)}
 		}
 		i.welcome()
-		in = io.MultiReader(bytes.NewReader(i.spool.Text), in)
+		i.kept = bytes.NewReader(i.spool.Text)
+		in = io.MultiReader(i.kept, in)
 	}
 	i.Lines = fleet.Read(in, fleet.LinesOptions{
 		MaxRecords: maxRecords, MaxBytes: maxBytes, Together: opts.together,
@@ -150,8 +156,8 @@ func (i *input) end() {
 }
 
 // close ends the reading, counts what could not be a record, and keeps what was not written:
-// in the spool, or by telling of it. err is why the command ends.
-func (i *input) close(err error) error {
+// in the spool, or by telling of it. err is why the command ends; doubt is as for Lines.Left.
+func (i *input) close(err error, doubt int) error {
 	i.Stop()
 	if i.from != nil {
 		i.from.Stop()
@@ -162,31 +168,43 @@ func (i *input) close(err error) error {
 	}
 	soon, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	left, lines, late := i.Left(soon)
+	left, late := i.Left(soon, doubt)
 	if late != nil { // it is no file, and does not answer
-		return errors.Join(err, fmt.Errorf("what was read and not written is not known: the input does not end: %w", late))
+		err = errors.Join(err, fmt.Errorf("how much more was read is not known: the input does not end: %w", late))
+	} else {
+		unread, _ := io.ReadAll(i.kept) // of the spool: a reader of bytes does not fail
+		left.Text = append(left.Text, unread...)
+		left.Lines += intake.Count(unread)
+		if i.from != nil {
+			defer i.from.Close()
+		}
 	}
-	if i.from != nil {
-		defer i.from.Close()
-	}
-	return errors.Join(err, i.keep(left, lines))
+	return errors.Join(err, i.keep(left))
 }
 
-func (i *input) keep(left []byte, lines int) error {
-	said := fmt.Sprintf("%d lines (%d bytes) were read and not written", lines, len(left))
-	switch {
-	case i.spool != nil:
-		if err := i.spool.Close(left); err != nil {
-			return fmt.Errorf("%s, nor kept: %w", said, err)
+func (i *input) keep(left fleet.Leftover) error {
+	said := fmt.Sprintf("%d lines (%d bytes) were read and not written", left.Lines, len(left.Text))
+	if i.spool == nil {
+		var errs []error
+		if left.DoubtLines > 0 {
+			errs = append(errs, fmt.Errorf("whether the %d lines (%d bytes) before what is not written are in the file is not known: look there before you send them again", left.DoubtLines, len(left.Doubt)))
 		}
-		if lines > 0 {
-			i.log.Info("lines that were read and not written are kept: start again with the same --spool", zap.Int("lines", lines), zap.Int("bytes", len(left)), zap.String("spool", i.dir))
+		if left.Lines > 0 {
+			errs = append(errs, fmt.Errorf("%s: %s", said, i.again(len(left.Text))))
 		}
-		return nil
-	case lines == 0:
-		return nil
+		return errors.Join(errs...)
 	}
-	return fmt.Errorf("%s: %s", said, i.again(len(left)))
+	name, err := i.spool.Close(left.Text, left.Doubt)
+	if err != nil {
+		return fmt.Errorf("%s, nor kept: %w", said, err)
+	}
+	if left.DoubtLines > 0 {
+		i.log.Warn("whether these lines are in the file is not known: look there, and send those that are missing", zap.Int("lines", left.DoubtLines), zap.String("file", name))
+	}
+	if left.Lines > 0 {
+		i.log.Info("lines that were read and not written are kept: start again with the same --spool", zap.Int("lines", left.Lines), zap.Int("bytes", len(left.Text)), zap.String("spool", i.dir))
+	}
+	return nil
 }
 
 // again tells how to have again what is not written.

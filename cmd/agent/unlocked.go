@@ -44,7 +44,7 @@ func runUnlocked(cmd *cobra.Command, c config.Config, opts runOptions) (err erro
 		if failed != nil {
 			return failed
 		}
-		defer func() { err = in.close(err) }()
+		defer func() { err = in.close(err, 0) }()
 		source = in
 	}
 	for {

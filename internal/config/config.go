@@ -43,6 +43,7 @@ type Config struct {
 
 	zookeeperSet bool
 	found        []string
+	foreign      []string // variables that begin as ours do
 }
 
 // Zookeeper says how to reach the ensemble.
@@ -110,12 +111,16 @@ type Log struct {
 // the file with another value than the default.
 func (c Config) ZookeeperSet() bool { return c.zookeeperSet }
 
-// Notice says that a file which nobody named has its say, and over what; "" when none has.
-func (c Config) Notice() string {
-	if len(c.found) == 0 {
-		return ""
+// Notices say that a file which nobody named has its say, and over what, and which variables look
+// like ours and are no settings.
+func (c Config) Notices() (notices []string) {
+	if len(c.foreign) > 0 {
+		notices = append(notices, fmt.Sprintf("%s: no setting of ours, and left alone", strings.Join(c.foreign, ", ")))
 	}
-	return fmt.Sprintf("%s, found in the working directory, sets %s (--config FILE names another, --config /dev/null none)", defaultFile, strings.Join(c.found, ", "))
+	if len(c.found) == 0 {
+		return notices
+	}
+	return append(notices, fmt.Sprintf("%s, found in the working directory, sets %s (--config FILE names another, --config /dev/null none)", defaultFile, strings.Join(c.found, ", ")))
 }
 
 // TLS builds the client's TLS settings from the files, or returns nil when no

@@ -42,6 +42,7 @@ func Load(fs *pflag.FlagSet, environ []string) (Config, error) {
 		}
 		return Config{}, errors.Join(joined...)
 	}
+	c.foreign = foreign(environ)
 	if path.found {
 		c.found = l.fromFile()
 	}

@@ -207,6 +207,19 @@ func envName(key string) string {
 // name begins with turnstile.
 var kubernetes = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)$`)
 
+// foreign lists variables that begin as ours do, and are neither settings nor Kubernetes'.
+func foreign(environ []string) (names []string) {
+	for _, entry := range slices.Sorted(slices.Values(environ)) {
+		name, text, _ := strings.Cut(entry, "=")
+		ours := name == configEnv || name == imageEnv || strings.HasPrefix(name, testPrefix) ||
+			slices.ContainsFunc(settings, func(s Setting) bool { return s.Env() == name })
+		if strings.HasPrefix(name, envPrefix) && text != "" && !ours && !isForeign(name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // isForeign tells whether a variable is surely not meant for us.
 func isForeign(name string) bool { return kubernetes.MatchString(name) }
 

@@ -126,8 +126,11 @@ func TestForeignVariablesAreIgnored(t *testing.T) {
 		"TURNSTILE_PORT=tcp://10.0.0.1:6005", "TURNSTILE_PORT_6005_TCP=tcp://10.0.0.1:6005", "TURNSTILE_PORT_6005_TCP_PROTO=tcp",
 		"TURNSTILE_PORT_6005_TCP_PORT=6005", "TURNSTILE_PORT_6005_TCP_ADDR=10.0.0.1",
 		"TURNSTILE_ZOOKEEPER_SERVICE_HOST=10.0.0.2", "TURNSTILE_ZOOKEEPER_PORT=tcp://10.0.0.2:2181", "TURNSTILE_DATA_SERVICE_PORT=1",
-		"TURNSTILE_HOME=/opt/turnstile", "TURNSTILE_=", "TURNSTILE_TEAM=blue",
 	}})
+	c := mustLoad(t, given{env: []string{"TURNSTILE_HOME=/opt/turnstile", "TURNSTILE_PORT=tcp://x:1", "TURNSTILE_=", "TURNSTILE_ZK_SERVERS=zk1"}})
+	if got := strings.Join(c.Notices(), "; "); got != "TURNSTILE_HOME, TURNSTILE_ZK_SERVERS: no setting of ours, and left alone" {
+		t.Errorf("it says %q", got)
+	}
 }
 
 // TestAFileThatNobodyNamedIsSaidAloud: whoever starts an agent in another project's directory
@@ -147,7 +150,7 @@ func TestAFileThatNobodyNamedIsSaidAloud(t *testing.T) {
 		if err != nil {
 			return err.Error()
 		}
-		return c.Notice()
+		return strings.Join(c.Notices(), "; ")
 	}
 	if got := load(); got != "" {
 		t.Errorf("there is no file: %s", got)

@@ -124,6 +124,10 @@ func New(opts Options) *Agent {
 // Called is the agent's name in the fleet, empty before it has one.
 func (a *Agent) Called() string { return a.name }
 
+// InDoubt tells whether Run ended with a commit whose outcome is not known: what its source
+// handed out last may be in the file.
+func (a *Agent) InDoubt() bool { return a.doubt != nil }
+
 // Acknowledged is how many turns and records were acknowledged so far.
 func (a *Agent) Acknowledged() (turns, records int) { return a.scribe.acknowledged() }
 

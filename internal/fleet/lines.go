@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -148,7 +149,7 @@ func (l *Lines) add(line intake.Line) bool {
 // put adds a line to the last group, or begins one; the caller has the lock.
 func (l *Lines) put(line intake.Line, size int) {
 	last := len(l.groups) - 1
-	joins := l.open && !line.Begins && last >= l.taken
+	joins := l.open && !line.Begins && last >= l.taken // what was taken is being written
 	if joins && (len(l.groups[last])+len(line.Records) > l.most() || l.last+size > l.MaxBytes) {
 		joins = false
 		l.cut++
@@ -173,9 +174,13 @@ func sizeOf(group [][]byte) (size int) {
 	return size
 }
 
-// whole is how many groups are complete; the caller has the lock.
+// whole is how many groups are complete; the caller has the lock. One that was found complete
+// stays so: somebody may queue for a turn with it.
 func (l *Lines) whole() int {
-	if l.open && l.err == nil && len(l.groups) > 0 && time.Since(l.grown) < l.Together {
+	if l.open && (l.err != nil || time.Since(l.grown) >= l.Together) {
+		l.open = false
+	}
+	if l.open && len(l.groups) > 0 {
 		return len(l.groups) - 1
 	}
 	return len(l.groups)
@@ -266,6 +271,24 @@ func (l *Lines) Back() {
 	l.taken = 0
 }
 
+// First is Committed and Ack for so many records of what Take gave last, where they are sent one
+// after the other, and not in one turn.
+func (l *Lines) First(records int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for records > 0 && len(l.groups) > 0 {
+		n := min(records, len(l.groups[0]))
+		l.bytes -= sizeOf(l.groups[0][:n])
+		l.records -= n
+		records -= n
+		if l.groups[0] = l.groups[0][n:]; len(l.groups[0]) == 0 {
+			l.groups = l.groups[1:]
+		}
+	}
+	l.taken = 0
+	signal(l.drained)
+}
+
 func (l *Lines) Ack() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -282,27 +305,53 @@ func (l *Lines) Pending() int {
 	return n
 }
 
-// Left is what was read and not committed, as it was read, and how many records that would
-// be, a last line that has not ended among them. It is for after Stop, when nothing reads any
-// more; it waits for that.
-func (l *Lines) Left(ctx context.Context) (text []byte, records int, err error) {
+// Leftover is what was read and not committed, as it was read.
+type Leftover struct {
+	Text  []byte
+	Lines int // the last may not have ended
+
+	// Doubt is what stands before it, of which it is not known whether it was committed.
+	Doubt      []byte
+	DoubtLines int
+}
+
+// Left is what was read and not committed. Of that the first doubt records may be committed; below
+// zero: all that Take gave last. It is for after Stop, when nothing reads any more; it waits for
+// that. When ctx ends first what stands in the reader is not known, and the error says so.
+func (l *Lines) Left(ctx context.Context, doubt int) (left Leftover, err error) {
 	select {
 	case <-l.ended:
 	case <-ctx.Done():
-		return nil, 0, context.Cause(ctx)
+		err = context.Cause(ctx)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if doubt < 0 {
+		doubt = 0
+		for _, group := range l.groups[:l.taken] {
+			doubt += len(group)
+		}
+	}
 	for _, group := range append(l.groups[:len(l.groups):len(l.groups)], l.unread) {
-		records += len(group)
 		for _, r := range group {
 			raw, ends := l.in.Decode(r)
-			if text = append(text, raw...); ends {
-				text = append(text, '\n')
+			if ends {
+				raw = append(slices.Clip(raw), '\n')
+			}
+			if doubt > 0 {
+				doubt--
+				left.Doubt = append(left.Doubt, raw...)
+				left.DoubtLines++
+			} else {
+				left.Text = append(left.Text, raw...)
+				left.Lines++
 			}
 		}
 	}
-	rest := l.in.Rest()
-	records += intake.Count(rest)
-	return append(text, rest...), records, nil
+	if err == nil {
+		rest := l.in.Rest()
+		left.Text = append(left.Text, rest...)
+		left.Lines += intake.Count(rest)
+	}
+	return left, err
 }

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/turnstile-fleet/turnstile/internal/fleet"
+	"github.com/turnstile-fleet/turnstile/internal/intake"
 )
 
 // takes asks for a turn's records, as one text.
@@ -171,5 +174,83 @@ func TestPausable_passesOnWhatBecameOfATurn(t *testing.T) {
 	source.Ack()
 	if n := source.Pending(); n != 1 {
 		t.Errorf("%d are pending", n)
+	}
+}
+
+// TestLines_aGroupThatWasFoundCompleteStaysSo: an agent queues with it, and a line that comes late
+// begins another. A turn of nothing would be no turn.
+func TestLines_aGroupThatWasFoundCompleteStaysSo(t *testing.T) {
+	reader, writer := io.Pipe()
+	lines := fleet.Read(reader, fleet.LinesOptions{
+		MaxRecords: 10, MaxBytes: 1 << 16, Together: time.Millisecond,
+		Intake: intake.Options{Start: regexp.MustCompile("^r")},
+	})
+	defer reader.Close()
+	defer lines.Stop()
+	fmt.Fprint(writer, "r 1\n")
+	if err := lines.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(writer, "  late\n")
+	filled(t, lines, 2)
+	var texts []string
+	for _, r := range lines.Take(1) {
+		texts = append(texts, string(r))
+	}
+	if len(texts) == 0 || texts[0] != "r 1" {
+		t.Errorf("took %q", texts)
+	}
+}
+
+// TestLines_linesThatBelongTogetherAreOneTurn, up to its limit.
+func TestLines_linesThatBelongTogetherAreOneTurn(t *testing.T) {
+	lines := fleet.Read(strings.NewReader("r 1\n a\n b\nr 2\n a\n b\n c\n d\nr 3\n"), fleet.LinesOptions{
+		MaxRecords: 4, MaxBytes: 1 << 16, Together: time.Hour,
+		Intake: intake.Options{Start: regexp.MustCompile("^r")},
+	})
+	defer lines.Stop()
+	for _, due := range []string{"r 1, a, b", "r 2, a, b, c", " d,r 3"} {
+		want(t, takes(t, lines), due)
+		lines.Committed()
+	}
+	if _, cut := lines.Counts(); cut != 1 {
+		t.Errorf("%d were cut, want 1", cut)
+	}
+}
+
+// TestLines_leftIsWhatWasNotCommitted, as it was read, and apart from it what is in doubt.
+func TestLines_leftIsWhatWasNotCommitted(t *testing.T) {
+	text := "1\n2\r\n3\n4\n5\n6\n7\npar"
+	for _, c := range []struct {
+		doubt             int
+		inDoubt, leftover string
+	}{{0, "", "2\r\n3\n4\n5\n6\n7\npar"}, {-1, "2\r\n3\n", "4\n5\n6\n7\npar"}, {1, "2\r\n", "3\n4\n5\n6\n7\npar"}} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := intake.Open(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := fleet.Read(in, fleet.LinesOptions{MaxRecords: 2, MaxBytes: 1 << 16, Intake: intake.Options{Bad: intake.Escape}})
+		fmt.Fprint(w, text)
+		filled(t, lines, 4)
+		want(t, takes(t, lines), "1,#escaped 2\\x0d")
+		lines.First(1)
+		filled(t, lines, 4)
+		want(t, takes(t, lines), "#escaped 2\\x0d,3")
+		lines.Stop()
+		in.Stop()
+		left, err := lines.Left(t.Context(), c.doubt)
+		if err != nil || string(left.Doubt) != c.inDoubt || string(left.Text) != c.leftover {
+			t.Errorf("doubt %d: %q, then %q, %v; want %q, then %q", c.doubt, left.Doubt, left.Text, err, c.inDoubt, c.leftover)
+		}
+		if left.Lines != intake.Count(left.Text) || left.DoubtLines != intake.Count(left.Doubt) {
+			t.Errorf("counted %d and %d", left.Lines, left.DoubtLines)
+		}
+		in.Close()
+		w.Close()
+		r.Close()
 	}
 }

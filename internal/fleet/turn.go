@@ -64,7 +64,13 @@ func (a *Agent) turn(stop, late context.Context, hold *filelock.Hold) (*filelock
 		return nil, nil
 	}
 	for {
-		turn := a.compose(hold, head)
+		records := a.Source.Take(head.Turn + 1)
+		if len(records) == 0 { // a turn of nothing would be no turn
+			a.Source.Back()
+			hold.Release()
+			return nil, nil
+		}
+		turn := a.compose(hold, head, records)
 		drops := a.scribe.takeDrops()
 		connection := hold.Connection()
 		next, err := hold.Commit(late, filelock.Commit{
@@ -94,10 +100,10 @@ func (a *Agent) turn(stop, late context.Context, hold *filelock.Hold) (*filelock
 	}
 }
 
-// compose makes the turn that follows head of what the source gives.
-func (a *Agent) compose(hold *filelock.Hold, head frame.Head) frame.Turn {
+// compose makes the turn that follows head.
+func (a *Agent) compose(hold *filelock.Hold, head frame.Head, records [][]byte) frame.Turn {
 	header := frame.Header{Agent: a.name, Token: hold.Token(), At: a.Now().UTC().Truncate(time.Millisecond)}
-	return head.Next(header, a.run, a.Source.Take(head.Turn+1))
+	return head.Next(header, a.run, records)
 }
 
 // committed hands a turn over to the scribe.

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -24,6 +25,7 @@ const (
 type Input struct {
 	file *os.File
 	fd   int
+	own  bool   // it is ours to close
 	wake [2]int // a pipe: closed at its writing end when Drain or Stop was called
 
 	mu      sync.Mutex
@@ -42,13 +44,31 @@ func Open(file *os.File) (*Input, error) {
 	if err == nil {
 		err = unix.Pipe2(i.wake[:], unix.O_CLOEXEC)
 	}
+	if err == nil {
+		i.openAgain()
+	}
 	return i, err
+}
+
+// openAgain opens a pipe for us alone, so that a read does not block when somebody else who has
+// the pipe was faster. Where that is not permitted we do without.
+func (i *Input) openAgain() {
+	if info, err := i.file.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		return
+	}
+	own, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", i.fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		i.fd, i.own = own, true
+	}
 }
 
 // Close lets go of what Open took, but not of the file. Nobody may be reading.
 func (i *Input) Close() {
 	i.awake()
 	unix.Close(i.wake[0])
+	if i.own {
+		unix.Close(i.fd)
+	}
 }
 
 // awake wakes Read, once and for all.

@@ -118,6 +118,8 @@ func (r *Reader) next() (line Line, ok bool, err error) {
 		err = nil
 	case errors.Is(err, io.EOF):
 		ended = len(r.line) > 0 || len(text) > 0 || r.piece
+	case errors.Is(err, ErrUnfinished) && r.piece && r.Bad == Escape:
+		ended = true // its beginning is handed out: so is what there is of it
 	case errors.Is(err, ErrUnfinished): // Rest gives it
 		r.line = append(r.line, text...)
 		return line, false, err
@@ -233,7 +235,11 @@ func Count(text []byte) int {
 // Rest is what was read and not handed out, as it was read. It is for after Next.
 func (r *Reader) Rest() []byte {
 	buffered, _ := r.in.Peek(r.in.Buffered())
-	return append(bytes.Clone(r.line), buffered...)
+	rest := append(bytes.Clone(r.line), buffered...)
+	if r.piece && r.Bad == Skip { // its beginning is left out: so is what there is of it
+		_, rest, _ = bytes.Cut(rest, []byte("\n"))
+	}
+	return rest
 }
 
 // Lines tells how many lines were begun to be read.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -209,6 +210,52 @@ func TestInput_drain(t *testing.T) {
 	in.Close()
 }
 
+// TestInput_anotherReaderWasFaster: a read does not block for it, so that it can be told to end.
+func TestInput_anotherReaderWasFaster(t *testing.T) {
+	from, to, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	defer from.Close()
+	var all sync.WaitGroup
+	var ins []*intake.Input
+	for range 4 {
+		in, err := intake.Open(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ins = append(ins, in)
+		all.Go(func() { io.Copy(io.Discard, in) })
+	}
+	for range 500 {
+		fmt.Fprintln(to, "who has it?")
+	}
+	for _, in := range ins {
+		in.Stop()
+	}
+	all.Wait()
+	for _, in := range ins {
+		in.Close()
+	}
+}
+
+// TestReader_toldToStopWithinALongLine: its beginning is handed out, or left out, and so is what
+// there is of the rest.
+func TestReader_toldToStopWithinALongLine(t *testing.T) {
+	for _, policy := range []intake.Policy{intake.Escape, intake.Skip} {
+		text := strings.Repeat("x", 3*frame.MaxRecord)
+		r := intake.New(io.MultiReader(strings.NewReader(text), iotest.ErrReader(intake.ErrUnfinished)), intake.Options{Bad: policy})
+		records, err := all(t, r)
+		if !errors.Is(err, intake.ErrUnfinished) || len(r.Rest()) != 0 {
+			t.Errorf("%s: %v, and %d bytes are left", policy, err, len(r.Rest()))
+		}
+		if policy == intake.Escape && back(records) != text+"\n" {
+			t.Errorf("%d records are not the line", len(records))
+		}
+	}
+}
+
 // TestInput_drainHasAnEnd: somebody writes on and on.
 func TestInput_drainHasAnEnd(t *testing.T) {
 	from, to, err := os.Pipe()
@@ -236,10 +283,10 @@ func TestInput_drainHasAnEnd(t *testing.T) {
 	if took := time.Since(began); took < intake.Longest/2 { // it was not left early
 		t.Errorf("it ended after %v", took)
 	}
+	in.Close()
 	from.Close()
 	<-wrote
 	to.Close()
-	in.Close()
 }
 
 // TestInput_aFileIsNotDrained: it can be read again.

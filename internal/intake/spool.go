@@ -58,11 +58,16 @@ func (s *Spool) setAside() error {
 	if _, err := os.Lstat(s.path("taken")); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	s.InDoubt = s.doubtful()
+	return os.Rename(s.path("taken"), s.InDoubt)
+}
+
+// doubtful is the name of a new file for lines in doubt.
+func (s *Spool) doubtful() string {
 	for n := 1; ; n++ {
 		name := s.path(fmt.Sprintf("in-doubt-%d", n))
 		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-			s.InDoubt = name
-			return os.Rename(s.path("taken"), name)
+			return name
 		}
 	}
 }
@@ -78,28 +83,39 @@ func (s *Spool) take() (err error) {
 	return errors.Join(err, s.sync())
 }
 
-// Close must not return nil until what is left is on disk. Where it fails, what the run began
-// with is in doubt.
-func (s *Spool) Close(left []byte) error {
+// Close must not return nil until what is left is on disk, and what is in doubt beside it, in the
+// file that it names. Where it fails, what the run began with is in doubt.
+func (s *Spool) Close(left, doubt []byte) (inDoubt string, err error) {
 	defer s.lock.Close()
+	if len(doubt) > 0 {
+		inDoubt = s.doubtful()
+		if err := s.keep(inDoubt, doubt); err != nil {
+			return "", err
+		}
+	}
 	if len(left) > 0 {
-		if err := s.keep(left); err != nil {
-			return err
+		if err := s.keep(s.path("unwritten"), left); err != nil {
+			return "", err
 		}
 	}
 	if err := os.Remove(s.path("taken")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return "", err
 	}
-	return s.sync()
+	return inDoubt, s.sync()
 }
 
-func (s *Spool) keep(left []byte) error {
-	f, err := os.OpenFile(s.path("unwritten"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+// keep writes a file whole, or not at all.
+func (s *Spool) keep(name string, text []byte) error {
+	f, err := os.CreateTemp(s.dir, "new-*")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(left)
-	return errors.Join(err, f.Sync(), f.Close(), s.sync())
+	defer os.Remove(f.Name()) // nothing, once it has its name
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(f.Name(), name), s.sync())
 }
 
 func (s *Spool) sync() error {

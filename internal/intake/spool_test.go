@@ -26,13 +26,13 @@ func TestSpool_theNextRunBeginsWithWhatWasLeft(t *testing.T) {
 	if _, err := intake.OpenSpool(dir); err == nil {
 		t.Error("two have it")
 	}
-	if err := first.Close([]byte("2\npar")); err != nil {
+	if _, err := first.Close([]byte("2\npar"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := spool(t, dir, "2\npar", false).Close(nil); err != nil {
+	if _, err := spool(t, dir, "2\npar", false).Close(nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := spool(t, dir, "", false).Close(nil); err != nil {
+	if _, err := spool(t, dir, "", false).Close(nil, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -47,8 +47,8 @@ func TestSpool_aRunThatWasKilledIsInDoubt(t *testing.T) {
 	if text, err := os.ReadFile(s.InDoubt); err != nil || string(text) != "1\n2\n" {
 		t.Errorf("%q, %v", text, err)
 	}
-	if err := s.Close(nil); err != nil {
+	if _, err := s.Close(nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	spool(t, dir, "", false).Close(nil)
+	spool(t, dir, "", false).Close(nil, nil)
 }

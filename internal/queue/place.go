@@ -138,6 +138,9 @@ func (l *Line) tidy(id string) {
 
 func (l *Line) remove(ctx context.Context, id string) error {
 	node, err := l.Find(ctx, id)
+	if errors.Is(err, zk.ErrNoNode) { // the whole line is gone, and our place with it
+		return nil
+	}
 	if err == nil && node != "" {
 		err = Remove(ctx, l.Sess, node)
 	}

@@ -103,6 +103,7 @@ func (l *Lock) take(ctx context.Context, shared, try bool) (*Held, error) {
 	}
 	if err := l.noSlots(ctx); err != nil {
 		place.GiveUp(err)
+		l.sweep()
 		return nil, err
 	}
 	if try {
@@ -116,6 +117,7 @@ func (l *Lock) take(ctx context.Context, shared, try bool) (*Held, error) {
 			return nil, ErrBusy
 		}
 	} else if err := place.Wait(ctx); err != nil {
+		l.sweep()
 		return nil, err
 	}
 	held := &Held{token: place.Token(), where: path.Join(lineNode, place.Name()), leave: func() { place.Leave(); l.sweep() }}
@@ -152,35 +154,19 @@ func (l *Lock) sweep() {
 	}
 }
 
-// Remove removes the nodes of a lock that nobody has or awaits: ErrBusy when somebody does.
+// Remove removes the nodes of a lock that nobody has or awaits: ErrBusy when somebody does. It
+// deletes no place, and so takes the lock from nobody who comes meanwhile.
 func Remove(ctx context.Context, sess *session.Session, dir string) error {
-	state, err := Look(ctx, sess, dir)
-	if err == nil && len(state.Holders)+len(state.Waiting)+len(state.Foreign) > 0 {
-		err = ErrBusy
-	}
-	if err != nil {
-		return err
-	}
-	return removeAll(ctx, sess, dir)
-}
-
-func removeAll(ctx context.Context, sess *session.Session, node string) error {
-	names, err := sess.Children(ctx, node)
-	for _, name := range names {
-		if err == nil {
-			err = removeAll(ctx, sess, path.Join(node, name))
+	pool := slotsDir(dir)
+	for _, node := range []string{lineDir(dir), path.Join(pool, takenNode), path.Join(pool, waitingNode), pool, dir} {
+		switch err := sess.Delete(ctx, node); {
+		case errors.Is(err, zk.ErrNotEmpty):
+			return ErrBusy
+		case err != nil && !errors.Is(err, zk.ErrNoNode):
+			return err
 		}
 	}
-	if err == nil {
-		err = sess.Delete(ctx, node)
-	}
-	switch {
-	case errors.Is(err, zk.ErrNoNode):
-		return nil
-	case errors.Is(err, zk.ErrNotEmpty): // somebody came meanwhile
-		return ErrBusy
-	}
-	return err
+	return nil
 }
 
 // Slot takes one of size slots, of which each is one holder's, and waits for it. The errors
@@ -245,9 +231,10 @@ func places(entries []queue.Entry) (n int) {
 }
 
 const (
-	lineNode  = "line"
-	slotsNode = "slots"
-	takenNode = "taken" // as package ids has it
+	lineNode    = "line"
+	slotsNode   = "slots"
+	takenNode   = "taken" // as package ids has these two
+	waitingNode = "waiting"
 )
 
 func lineDir(dir string) string  { return path.Join(dir, lineNode) }

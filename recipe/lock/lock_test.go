@@ -6,6 +6,7 @@ import (
 	"errors"
 	"path"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -313,4 +314,91 @@ func TestLookTellsWhoHasItAndWhoWaits(t *testing.T) {
 		t.Errorf("%+v", state)
 	}
 	slot.Close()
+}
+
+// TestSweep_whoComesMeanwhileHasTheLock: the last to leave removes the nodes while others join.
+func TestSweep_whoComesMeanwhileHasTheLock(t *testing.T) {
+	s := newStage(t)
+	var all sync.WaitGroup
+	var inside atomic.Int32
+	for range 8 {
+		l := s.lock()
+		l.Sweep = true
+		all.Go(func() {
+			for range 40 {
+				held, err := l.Exclusive(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if inside.Add(1) != 1 {
+					t.Error("two have it")
+				}
+				if err := held.Context().Err(); err != nil {
+					t.Error("it was lost", context.Cause(held.Context()))
+				}
+				inside.Add(-1)
+				held.Close()
+			}
+		})
+	}
+	all.Wait()
+	if _, err := s.Dial().Get(t.Context(), s.Dir); !errors.Is(err, zk.ErrNoNode) {
+		t.Errorf("its nodes are there: %v", err)
+	}
+}
+
+// TestRemove_takesTheLockFromNobody who comes between the look and the removal.
+func TestRemove_takesTheLockFromNobody(t *testing.T) {
+	s := newStage(t)
+	l, other := s.lock(), s.Dial()
+	ctx, stop := context.WithCancel(t.Context())
+	var removing sync.WaitGroup
+	removing.Go(func() {
+		for ctx.Err() == nil {
+			if err := lock.Remove(ctx, other, s.Dir); err != nil && !errors.Is(err, lock.ErrBusy) && ctx.Err() == nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range 100 {
+		held, err := l.Exclusive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := held.Context().Err(); err != nil {
+			t.Error("it was taken from its holder:", context.Cause(held.Context()))
+		}
+		held.Close()
+	}
+	stop()
+	removing.Wait()
+}
+
+// TestClose_afterTheLineIsGone: the session, and what else it holds, stays.
+func TestClose_afterTheLineIsGone(t *testing.T) {
+	s := newStage(t)
+	sess := s.Dial()
+	evicted, err := on(sess, s.Dir).Exclusive(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := s.lock()
+	next.Sweep = true
+	state, err := lock.Look(t.Context(), sess, s.Dir)
+	if err == nil {
+		err = lock.Evict(t.Context(), sess, s.Dir, state.Holders[0].Place)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := next.Exclusive(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	held.Close()
+	evicted.Close()
+	if err := sess.Err(); err != nil {
+		t.Errorf("the session was given up: %v", err)
+	}
 }

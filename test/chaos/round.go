@@ -298,7 +298,7 @@ func (r *round) finish() error {
 		switch {
 		case err != nil:
 			return err
-		case told[p] && code == exitFailed && p.said(0, "not acknowledged", fleet.ErrUnsettled.Error()):
+		case told[p] && code == exitFailed && p.said(0, "not acknowledged", "read and not written", fleet.ErrUnsettled.Error()):
 		case code != exitFine:
 			return fmt.Errorf("%s ended with %d; the end of its log: %s", p.id, code, p.lastWords())
 		case !told[p] && acked != p.feed.given():
