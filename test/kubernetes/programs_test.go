@@ -122,7 +122,6 @@ func TestAgentTakesItsSettings(t *testing.T) {
 		}
 		for _, wrong := range []struct{ key, value string }{
 			{"TURNSTILE_DATA_FIEL", "/data/data.txt"},
-			{"TURNSTILE_SERVICE_HOST", "10.0.0.1"}, // what a Service would leave
 			{"TURNSTILE_TURN_PACE", "fast"},
 			{"TURNSTILE_ZOOKEEPER_SERVERS", "zookeeper-0:port"},
 			{"TURNSTILE_CONFIG", filepath.Join(deploy, agent)},
@@ -132,6 +131,11 @@ func TestAgentTakesItsSettings(t *testing.T) {
 			if code, out := run(t, broken, program, status...); code != 2 {
 				t.Errorf("%s=%s: exit code %d, %s", wrong.key, wrong.value, code, out)
 			}
+		}
+		service := maps.Clone(env)
+		service["TURNSTILE_SERVICE_HOST"] = "10.0.0.1" // what a Service would leave, and is none of ours
+		if code, out := run(t, service, program, status...); code != 1 {
+			t.Errorf("a Service's variable: exit code %d, %s", code, out)
 		}
 		for _, args := range [][]string{c.Args, c.ReadinessProbe.Exec.Command[1:]} {
 			if code, out := run(t, env, program, append(slices.Clone(args), "--help")...); code != 0 {
