@@ -126,7 +126,7 @@ func TestCancel_theTicketIsThereForOthers(t *testing.T) {
 }
 
 func TestReserve_expires(t *testing.T) {
-	each(t, 500*time.Millisecond, func(h *house) {
+	each(t, 2*time.Second, func(h *house) {
 		one, two := h.instance("one"), h.instance("two")
 		h.reserve(one, "ticket-1", "alice")
 		h.free(two, "ticket-1")
@@ -164,7 +164,7 @@ func (h *house) pausedAt(s *Service, where string, meanwhile func()) {
 // lock expired, and another customer has the ticket. Without the token in the database he would
 // lose it. It fails when the token is left out of the SQL of Reserve.
 func TestReserve_pausedBeyondItsLock(t *testing.T) {
-	each(t, time.Second, func(h *house) {
+	each(t, 2*time.Second, func(h *house) {
 		slow, other := h.instance("slow"), h.instance("other")
 		other.Hold = time.Minute
 		h.pausedAt(slow, "reserve", func() {
@@ -183,7 +183,7 @@ func TestReserve_pausedBeyondItsLock(t *testing.T) {
 // paused before it wrote. Another customer has the ticket now. It fails when the token is left
 // out of the SQL of Book: the ticket is sold then by a request of alice's, and bob pays.
 func TestBook_pausedBeyondItsLock(t *testing.T) {
-	each(t, time.Second, func(h *house) {
+	each(t, 2*time.Second, func(h *house) {
 		slow, other := h.instance("slow"), h.instance("other")
 		other.Hold = time.Minute
 		h.reserve(slow, "ticket-1", "alice")
@@ -437,7 +437,7 @@ func (l slowly) Take(ctx context.Context, ticket string, epoch int64, hold time.
 // TestReserve_wipedUnderLoad: a hundred customers on ten tickets, and the lock service is wiped
 // again and again. All tickets are sold, each once, and to whoever was told so.
 func TestReserve_wipedUnderLoad(t *testing.T) {
-	each(t, 300*time.Millisecond, func(h *house) {
+	each(t, 2*time.Second, func(h *house) {
 		instances := []*Service{h.instance("one"), h.instance("two"), h.instance("three")}
 		ctx, cancel := context.WithTimeout(t.Context(), stage.Patience)
 		defer cancel()

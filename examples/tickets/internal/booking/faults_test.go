@@ -34,8 +34,9 @@ func TestReserve_pausedUntilItsLockEnded(t *testing.T) {
 // TestReserve_aLockThatTakesLongerThanItHolds is no reservation.
 func TestReserve_aLockThatTakesLongerThanItHolds(t *testing.T) {
 	each(t, late/2, func(h *house) {
-		slow := h.instance("slow")
-		h.reserve(slow, "ticket-3", "carol") // there is an epoch
+		slow, other := h.instance("slow"), h.instance("other")
+		other.Hold = time.Minute
+		h.reserve(other, "ticket-3", "carol") // there is an epoch
 		slow.Locks = slowly{slow.Locks}
 		r, err := slow.Reserve(t.Context(), "ticket-1", "alice")
 		if err == nil {
