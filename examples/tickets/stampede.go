@@ -85,7 +85,7 @@ Its tickets that are sold stay in the database; those that are not are deleted a
 	s.lockType(flags)
 	s.database(flags)
 	s.services(flags)
-	flags.DurationVar(&s.ReserveFor, "reserve-for", time.Second, "with --spawn: how long a reservation holds")
+	flags.DurationVar(&s.ReserveFor, "reserve-for", 5*time.Second, "with --spawn: how long a reservation holds")
 	return cmd
 }
 
