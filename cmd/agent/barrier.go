@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path"
 	"syscall"
@@ -96,12 +95,9 @@ func (o barrierOptions) check() error {
 
 // runBarrier enters, runs the command, and leaves.
 func runBarrier(cmd *cobra.Command, c config.Config, name string, argv []string, opts barrierOptions) error {
-	var file string
-	if len(argv) > 0 {
-		var err error
-		if file, err = exec.LookPath(argv[0]); err != nil {
-			return cannotRun(cmd, argv[0], err) // before others count on us
-		}
+	file, err := lookUp(cmd, argv) // before others count on us
+	if err != nil {
+		return err
 	}
 	log, tell := newLog(c.Log, cmd.ErrOrStderr()), teller(cmd, opts, len(argv) > 0)
 	in, done, err := enterBarrier(cmd.Context(), c, log, name, opts, tell)

@@ -91,10 +91,9 @@ func runCat(ctx context.Context, c config.Config, opts catOptions, log *zap.Logg
 			defer cancel(nil)
 			return s.Copy(ctx, opts.follow, emit)
 		})
-		for agent, line := range lines {
-			if !opts.follow { // a crash has cut it
+		if !opts.follow {
+			for _, line := range lines { // that a crash has cut; Flush tells of an error
 				w.Write(line)
-				delete(lines, agent)
 			}
 		}
 		if full := w.Flush(); err == nil {

@@ -25,9 +25,9 @@ import (
 
 // runLock takes the lock and runs the command under it.
 func runLock(cmd *cobra.Command, c config.Config, name string, argv []string, opts lockOptions) error {
-	file, err := exec.LookPath(argv[0])
+	file, err := lookUp(cmd, argv)
 	if err != nil {
-		return cannotRun(cmd, argv[0], err)
+		return err
 	}
 	// The command's end, and not ours, is what ends us once it runs.
 	ctx, log := context.WithoutCancel(cmd.Context()), newLog(c.Log, cmd.ErrOrStderr())

@@ -42,10 +42,12 @@ by ZooKeeper, whether an agent runs or not.
 While the inbox is full (--limit) send waits, in line with other senders. A message must be
 what a record must be; the first that is not is refused by its number (exit 2), after those
 before it were sent. Lines may be escaped or left out instead: --bad-records, and see
-agent run --help. What was read and not sent is kept in --spool DIR, or counted. When the connection or the session breaks, send finds out what became
-of its last batch before it goes on, so that nothing is sent twice. If it can't, because it
-is told to stop or no server answers, it ends with the numbers of the messages in doubt:
-look for them in the inbox and in the file before you send them again.
+agent run --help. What was read and not sent is kept in --spool DIR, or counted.
+
+When the connection or the session breaks, send finds out what became of its last batch
+before it goes on, so that nothing is sent twice. If it can't, because it is told to stop or
+no server answers, it ends with the numbers of the messages in doubt: look for them in the
+inbox and in the file before you send them again.
 
 Exit codes: 0 all sent, 1 failed (how many were sent is said), 2 wrong usage or a bad
 message, 4 the inbox was full.`,

@@ -179,10 +179,11 @@ func (i *input) close(err error, doubt int) error {
 			defer i.from.Close()
 		}
 	}
-	return errors.Join(err, i.keep(left))
+	return errors.Join(err, i.keep(left, late == nil))
 }
 
-func (i *input) keep(left fleet.Leftover) error {
+// keep keeps what is left; not all says that there is more, which is not known.
+func (i *input) keep(left fleet.Leftover, all bool) error {
 	said := fmt.Sprintf("%d lines (%d bytes) were read and not written", left.Lines, len(left.Text))
 	if i.spool == nil {
 		var errs []error
@@ -194,7 +195,7 @@ func (i *input) keep(left fleet.Leftover) error {
 		}
 		return errors.Join(errs...)
 	}
-	name, err := i.spool.Close(left.Text, left.Doubt)
+	name, err := i.spool.Close(left.Text, left.Doubt, all)
 	if err != nil {
 		return fmt.Errorf("%s, nor kept: %w", said, err)
 	}

@@ -18,7 +18,7 @@ import (
 // Config is then the zero value. Load also reads the files that settings name,
 // so that a bad certificate is found here rather than at the first connection.
 func Load(fs *pflag.FlagSet, environ []string) (Config, error) {
-	env, path, errs := readEnv(environ)
+	env, path, foreign, errs := readEnv(environ)
 	file := document{}
 	if path = configPath(fs, path); path.given {
 		var found []*Error
@@ -42,7 +42,7 @@ func Load(fs *pflag.FlagSet, environ []string) (Config, error) {
 		}
 		return Config{}, errors.Join(joined...)
 	}
-	c.foreign = foreign(environ)
+	c.foreign = foreign
 	if path.found {
 		c.found = l.fromFile()
 	}
@@ -109,7 +109,7 @@ func (l layers) resolve() (Config, []*Error, error) {
 	c.zookeeperSet = l.names("zookeeper.servers") || l.names("fleet.name")
 	c.Turn.Lines = l.defaultLines(c.Turn)
 	if _, chroot := cutChroot(servers); chroot != "" {
-		if l.source("zookeeper.root") != "" && c.Zookeeper.Root != chroot && c.Zookeeper.Root != l.defaultOf("zookeeper.root") {
+		if l.names("zookeeper.root") && c.Zookeeper.Root != chroot {
 			errs = append(errs, &Error{Key: "zookeeper.root", Value: strconv.Quote(c.Zookeeper.Root),
 				Problem: "another root than zookeeper.servers ends with, which is " + chroot, Hint: "leave out one of them"})
 		}
@@ -150,11 +150,6 @@ func (l layers) fill(v *viper.Viper) error {
 		}
 	}
 	return nil
-}
-
-func (l layers) defaultOf(key string) string {
-	s, _ := find(key)
-	return s.Default
 }
 
 // names reports whether the user gave the setting. The default written out in a

@@ -235,6 +235,9 @@ func TestTheRootMayStandBehindTheServers(t *testing.T) {
 		t.Errorf("root %q, servers %q", c.Zookeeper.Root, c.Zookeeper.Servers)
 	}
 	mustLoad(t, given{args: []string{"--zookeeper", "a/apps/ours", "--root", "/apps/ours"}})
-	got := refusals(t, given{args: []string{"--zookeeper", "a/apps/ours", "--root", "/apps/theirs"}})
-	wantOne(t, got, `parse config: --root "/apps/theirs": another root than zookeeper.servers ends with, which is /apps/ours; leave out one of them`)
+	mustLoad(t, given{file: "zookeeper: {root: /turnstile}\n", args: []string{"--zookeeper", "a/apps/ours"}}) // as the sample has it
+	for _, root := range []string{"/apps/theirs", "/turnstile"} {
+		got := refusals(t, given{args: []string{"--zookeeper", "a/apps/ours", "--root", root}})
+		wantOne(t, got, `parse config: --root "`+root+`": another root than zookeeper.servers ends with, which is /apps/ours; leave out one of them`)
+	}
 }

@@ -207,28 +207,12 @@ func envName(key string) string {
 // name begins with turnstile.
 var kubernetes = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)$`)
 
-// foreign lists variables that begin as ours do, and are neither settings nor Kubernetes'.
-func foreign(environ []string) (names []string) {
-	for _, entry := range slices.Sorted(slices.Values(environ)) {
-		name, text, _ := strings.Cut(entry, "=")
-		ours := name == configEnv || name == imageEnv || strings.HasPrefix(name, testPrefix) ||
-			slices.ContainsFunc(settings, func(s Setting) bool { return s.Env() == name })
-		if strings.HasPrefix(name, envPrefix) && text != "" && !ours && !isForeign(name) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// isForeign tells whether a variable is surely not meant for us.
-func isForeign(name string) bool { return kubernetes.MatchString(name) }
-
-// readEnv picks the settings, by key, and the config file out of environ. A variable that is
-// no setting, nor nearly one, is somebody else's. The values of unknown variables are never
+// readEnv picks the settings, by key, and the config file out of environ. A variable that is no
+// setting, nor nearly one, is foreign: somebody else's, or so badly misspelt that a person has to
+// see it. Those that Kubernetes sets are surely not meant for us. The values of unknown variables are never
 // shown: one may be a password that was put into the wrong place.
-func readEnv(environ []string) (map[string]string, filePath, []*Error) {
-	values, file := map[string]string{}, filePath{}
-	var errs []*Error
+func readEnv(environ []string) (values map[string]string, file filePath, foreign []string, errs []*Error) {
+	values = map[string]string{}
 	for _, entry := range slices.Sorted(slices.Values(environ)) {
 		name, text, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(name, envPrefix) || strings.HasPrefix(name, testPrefix) {
@@ -239,14 +223,16 @@ func readEnv(environ []string) (map[string]string, filePath, []*Error) {
 		case name == configEnv && text != "":
 			file = filePath{name: text, source: configEnv, given: true}
 		case name == configEnv, name == imageEnv:
-		case i < 0 && isForeign(name):
+		case i < 0 && kubernetes.MatchString(name):
 		case i < 0:
 			if err := unknownEnv(name); err != nil {
 				errs = append(errs, err)
+			} else if text != "" {
+				foreign = append(foreign, name)
 			}
 		case text != "":
 			values[settings[i].Key] = text
 		}
 	}
-	return values, file, errs
+	return values, file, foreign, errs
 }

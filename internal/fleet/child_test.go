@@ -115,4 +115,3 @@ func (s *steered) More() bool    { return true }
 func (s *steered) Committed()    { s.under = true }
 func (s *steered) Back()         {}
 func (s *steered) Ack()          { fmt.Println("acknowledged"); s.acked <- struct{}{} }
-func (s *steered) Pending() int  { return 0 }

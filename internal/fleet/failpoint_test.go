@@ -145,7 +145,6 @@ func (f *flood) With() []any   { return nil }
 func (f *flood) Gone(int) bool { return true }
 func (f *flood) More() bool    { return true }
 func (f *flood) Back()         {}
-func (f *flood) Pending() int  { return 0 }
 
 func (f *flood) Committed() {
 	f.mu.Lock()

@@ -184,3 +184,31 @@ func TestRun_aBadRecordIsRefusedByNameAfterThoseBeforeItWereWritten(t *testing.T
 		t.Errorf("the file holds %q", got)
 	}
 }
+
+// TestRun_aSourceThatHasNothingAfterAll: somebody else took what it had. A turn of nothing is no
+// turn, and the verifier would call it damage.
+func TestRun_aSourceThatHasNothingAfterAll(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, zktest.Shared(t))
+	source := &absent{Lines: fleet.NewLines(strings.NewReader(numbered("r", 3)), 1, 1<<16)}
+	if err := fleet.New(s.calm(source)).Run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(s.records(), ","); got != "r 1,r 2,r 3" || source.asked < 4 {
+		t.Errorf("the file holds %q, Take was asked %d times", got, source.asked)
+	}
+	s.verify()
+}
+
+// absent is lines of which every second Take gives none.
+type absent struct {
+	*fleet.Lines
+	asked int
+}
+
+func (a *absent) Take(turn uint64) [][]byte {
+	if a.asked++; a.asked%2 == 1 {
+		return nil
+	}
+	return a.Lines.Take(turn)
+}

@@ -149,7 +149,7 @@ func (l *Lines) add(line intake.Line) bool {
 // put adds a line to the last group, or begins one; the caller has the lock.
 func (l *Lines) put(line intake.Line, size int) {
 	last := len(l.groups) - 1
-	joins := l.open && !line.Begins && last >= l.taken // what was taken is being written
+	joins := l.open && !line.Begins // an open group was never taken
 	if joins && (len(l.groups[last])+len(line.Records) > l.most() || l.last+size > l.MaxBytes) {
 		joins = false
 		l.cut++
@@ -295,6 +295,7 @@ func (l *Lines) Ack() {
 	l.under = l.under[1:]
 }
 
+// Pending is how many records were read and not yet acknowledged.
 func (l *Lines) Pending() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

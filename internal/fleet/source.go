@@ -10,8 +10,8 @@ import (
 // turn; what it has handed out stays its own to give again until it is told that the turn
 // was committed. Several turns may be committed and not yet acknowledged.
 //
-// The agent calls the methods one at a time, but for Ack and Pending, which it may call
-// from another goroutine meanwhile.
+// The agent calls the methods one at a time, but for Ack, which it may call from another
+// goroutine meanwhile.
 type Source interface {
 	// Wait blocks until Take has something to give. io.EOF says that nothing more
 	// will come, an *intake.RecordError that what comes next cannot be a record.
@@ -35,8 +35,6 @@ type Source interface {
 	Back()
 	// Ack tells that what was committed first, and not acknowledged, is on disk.
 	Ack()
-	// Pending is how many records were read and not yet acknowledged.
-	Pending() int
 }
 
 // Ticker is a source for show: every turn has a few lines that say who wrote them.
@@ -127,7 +125,5 @@ func (t *Ticker) Committed() {
 		t.beat = now
 	}
 }
-
-func (t *Ticker) Pending() int { return 0 }
 
 func (t *Ticker) done(taken int) bool { return t.Turns > 0 && taken >= t.Turns }

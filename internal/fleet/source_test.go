@@ -172,7 +172,7 @@ func TestPausable_passesOnWhatBecameOfATurn(t *testing.T) {
 	want(t, strings.Join(texts, ","), "r 1,r 2")
 	source.Committed()
 	source.Ack()
-	if n := source.Pending(); n != 1 {
+	if n := lines.Pending(); n != 1 {
 		t.Errorf("%d are pending", n)
 	}
 }

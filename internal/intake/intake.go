@@ -2,7 +2,7 @@
 //
 // What it promises: a line that can be a record is that record, byte for byte. What cannot is
 // made visible and can be had back (Escape), left out and counted (Skip), or ends the input
-// (Stop). Whatever was read and not handed out can be had by Rest. It needs the memory of two
+// (Stop). Whatever was read and not handed out can be had by Rest. It needs the memory of a few
 // records, however long a line is.
 package intake
 
@@ -34,8 +34,8 @@ const Policies = "escape, skip or stop"
 // IsPolicy tells whether there is such a policy.
 func IsPolicy(p Policy) bool { return p == Escape || p == Skip || p == Stop }
 
-// ErrUnfinished says that no more is read, though the last line has not ended.
-var ErrUnfinished = errors.New("told to stop in the middle of a line")
+// ErrUnfinished says that no more is read, though the input has not ended: nor may its last line.
+var ErrUnfinished = errors.New("told to read no more")
 
 // RecordError says which line was refused and why. Nothing of it was handed out.
 type RecordError struct {
@@ -241,6 +241,3 @@ func (r *Reader) Rest() []byte {
 	}
 	return rest
 }
-
-// Lines tells how many lines were begun to be read.
-func (r *Reader) Lines() int { return r.lines }

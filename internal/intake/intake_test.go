@@ -212,31 +212,40 @@ func TestInput_drain(t *testing.T) {
 
 // TestInput_anotherReaderWasFaster: a read does not block for it, so that it can be told to end.
 func TestInput_anotherReaderWasFaster(t *testing.T) {
-	from, to, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer to.Close()
-	defer from.Close()
-	var all sync.WaitGroup
-	var ins []*intake.Input
-	for range 4 {
-		in, err := intake.Open(from)
+	for range 100 {
+		from, to, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		ins = append(ins, in)
-		all.Go(func() { io.Copy(io.Discard, in) })
-	}
-	for range 500 {
-		fmt.Fprintln(to, "who has it?")
-	}
-	for _, in := range ins {
-		in.Stop()
-	}
-	all.Wait()
-	for _, in := range ins {
-		in.Close()
+		var all, read sync.WaitGroup
+		var ins []*intake.Input
+		read.Add(1)
+		for range 8 {
+			in, err := intake.Open(from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ins = append(ins, in)
+			all.Go(func() {
+				for p := make([]byte, 1); ; {
+					if _, err := in.Read(p); err != nil {
+						return
+					}
+					read.Done() // there is one byte
+				}
+			})
+		}
+		fmt.Fprint(to, "x") // all see it, and one has it
+		read.Wait()
+		for _, in := range ins {
+			in.Stop()
+		}
+		all.Wait()
+		for _, in := range ins {
+			in.Close()
+		}
+		from.Close()
+		to.Close()
 	}
 }
 

@@ -15,7 +15,8 @@ import (
 //
 //	unwritten    what a run left
 //	taken        what the run that goes on now began with; it goes when that ends
-//	in-doubt-N   what a run began with that was killed: some of it may be written
+//	in-doubt-N   what may be written, or some of it: what a run began with that was killed, or
+//	             what was being committed when a run had to end
 //	lock         held by the run that goes on now
 type Spool struct {
 	dir  string
@@ -84,8 +85,9 @@ func (s *Spool) take() (err error) {
 }
 
 // Close must not return nil until what is left is on disk, and what is in doubt beside it, in the
-// file that it names. Where it fails, what the run began with is in doubt.
-func (s *Spool) Close(left, doubt []byte) (inDoubt string, err error) {
+// file that it names. Where it fails, or these are not all there was, what the run began with is
+// in doubt.
+func (s *Spool) Close(left, doubt []byte, all bool) (inDoubt string, err error) {
 	defer s.lock.Close()
 	if len(doubt) > 0 {
 		inDoubt = s.doubtful()
@@ -97,6 +99,9 @@ func (s *Spool) Close(left, doubt []byte) (inDoubt string, err error) {
 		if err := s.keep(s.path("unwritten"), left); err != nil {
 			return "", err
 		}
+	}
+	if !all {
+		return inDoubt, nil
 	}
 	if err := os.Remove(s.path("taken")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err

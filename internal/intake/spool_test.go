@@ -26,13 +26,13 @@ func TestSpool_theNextRunBeginsWithWhatWasLeft(t *testing.T) {
 	if _, err := intake.OpenSpool(dir); err == nil {
 		t.Error("two have it")
 	}
-	if _, err := first.Close([]byte("2\npar"), nil); err != nil {
+	if _, err := first.Close([]byte("2\npar"), nil, true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := spool(t, dir, "2\npar", false).Close(nil, nil); err != nil {
+	if _, err := spool(t, dir, "2\npar", false).Close(nil, nil, true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := spool(t, dir, "", false).Close(nil, nil); err != nil {
+	if _, err := spool(t, dir, "", false).Close(nil, nil, true); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -47,8 +47,36 @@ func TestSpool_aRunThatWasKilledIsInDoubt(t *testing.T) {
 	if text, err := os.ReadFile(s.InDoubt); err != nil || string(text) != "1\n2\n" {
 		t.Errorf("%q, %v", text, err)
 	}
-	if _, err := s.Close(nil, nil); err != nil {
+	if _, err := s.Close(nil, nil, true); err != nil {
 		t.Fatal(err)
 	}
-	spool(t, dir, "", false).Close(nil, nil)
+	spool(t, dir, "", false).Close(nil, nil, true)
+}
+
+// TestSpool_notAllIsKnown: what stood in a reader that does not end is kept with what the run
+// began with.
+func TestSpool_notAllIsKnown(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := spool(t, dir, "", false).Close([]byte("1\n2\n"), nil, true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := spool(t, dir, "1\n2\n", false).Close([]byte("1\n"), nil, false); err != nil {
+		t.Fatal(err)
+	}
+	s := spool(t, dir, "1\n", true)
+	if text, err := os.ReadFile(s.InDoubt); err != nil || string(text) != "1\n2\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+	s.Close(nil, nil, true)
+}
+
+// TestSpool_whatIsInDoubtIsKeptApart, and is not read again.
+func TestSpool_whatIsInDoubtIsKeptApart(t *testing.T) {
+	dir := t.TempDir()
+	for _, doubt := range []string{"1\n", "2\n"} {
+		name, err := spool(t, dir, "", false).Close(nil, []byte(doubt), true)
+		if text, unread := os.ReadFile(name); err != nil || unread != nil || string(text) != doubt {
+			t.Errorf("%s: %q, %v, %v", name, text, err, unread)
+		}
+	}
 }

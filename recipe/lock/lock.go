@@ -266,8 +266,8 @@ func (h *Held) Where() string { return h.where }
 func (h *Held) Context() context.Context { return h.ctx }
 
 // Close gives the lock to who is next. It takes less than a second, or the lock's Patience,
-// whatever ZooKeeper does; when that is too short the session is discarded, and takes the lock along when it
-// expires. It may be called again.
+// whatever ZooKeeper does; when that is too short the session is discarded, and takes the
+// lock along when it expires. It may be called again.
 func (h *Held) Close() {
 	h.closed.Do(func() {
 		h.end(context.Canceled)

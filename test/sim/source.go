@@ -124,8 +124,6 @@ func (s *source) Ack() {
 	s.p.w.acknowledged(s.p, c)
 }
 
-func (s *source) Pending() int { return 0 }
-
 // done tells whether all is written and acknowledged.
 func (s *source) done() bool {
 	return s.at >= len(s.batches) && len(s.under) == 0 && s.p.w.emptied()

@@ -244,9 +244,6 @@ func (s *Source) Gone(at int) bool {
 // Ack is of no interest: what is committed is in the file, or will be.
 func (s *Source) Ack() {}
 
-// Pending is always 0: what was read and not written is still in the inbox.
-func (s *Source) Pending() int { return 0 }
-
 // Close leaves the line and ends the session. It takes a second at most.
 func (s *Source) Close() {
 	if s.taker != nil {

@@ -21,9 +21,9 @@ const (
 var (
 	// take counts in the script that sets the key. A number that was drawn before or after
 	// would not be in the order of the locks. It is no lower than the time in microseconds: a
-	// Redis that comes back as it was before does not count again what it counted. A request that comes twice, because the answer to
-	// the first was lost, has the same nonce, and gets the same token. A lock of another epoch
-	// is worth nothing.
+	// Redis that comes back as it was before does not count again what it counted. A request
+	// that comes twice, because the answer to the first was lost, has the same nonce, and gets
+	// the same token. A lock of another epoch is worth nothing.
 	take = redis.NewScript(`
 local epoch, nonce, hold = ARGV[1], ARGV[2], ARGV[3]
 if redis.call('HGET', KEYS[2], 'epoch') ~= epoch then return 'epoch' end
@@ -103,7 +103,8 @@ func (l *redisLocks) Holders(ctx context.Context, tickets []string) (map[string]
 	}
 	var values *redis.SliceCmd
 	var state *redis.StringCmd
-	_, err := l.client.TxPipelined(ctx, func(both redis.Pipeliner) error {
+	// The epoch last: so it is no older than any of the locks.
+	_, err := l.client.Pipelined(ctx, func(both redis.Pipeliner) error {
 		values, state = both.MGet(ctx, keys...), both.HGet(ctx, stateKey, "epoch")
 		return nil
 	})
