@@ -8,7 +8,6 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -208,45 +207,6 @@ func TestInput_drain(t *testing.T) {
 		t.Errorf("%q, rest %q", records, r.Rest())
 	}
 	in.Close()
-}
-
-// TestInput_anotherReaderWasFaster: a read does not block for it, so that it can be told to end.
-func TestInput_anotherReaderWasFaster(t *testing.T) {
-	for range 100 {
-		from, to, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var all, read sync.WaitGroup
-		var ins []*intake.Input
-		read.Add(1)
-		for range 8 {
-			in, err := intake.Open(from)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ins = append(ins, in)
-			all.Go(func() {
-				for p := make([]byte, 1); ; {
-					if _, err := in.Read(p); err != nil {
-						return
-					}
-					read.Done() // there is one byte
-				}
-			})
-		}
-		fmt.Fprint(to, "x") // all see it, and one has it
-		read.Wait()
-		for _, in := range ins {
-			in.Stop()
-		}
-		all.Wait()
-		for _, in := range ins {
-			in.Close()
-		}
-		from.Close()
-		to.Close()
-	}
 }
 
 // TestReader_toldToStopWithinALongLine: its beginning is handed out, or left out, and so is what
