@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/turnstile-fleet/turnstile/internal/config"
 	"github.com/turnstile-fleet/turnstile/internal/filelock"
@@ -66,7 +67,7 @@ all the same.`,
 	f.Uint64Var(&opts.turns, "turns", 0, "end after `N` turns; 0 means by time alone")
 	f.DurationVar(&opts.duration, "for", 6*time.Second, "end after this `time`")
 	f.DurationVar(&opts.pace, "pace", 20*time.Millisecond, "how long an agent rests between its turns; 0 is not at all")
-	f.StringVar(&opts.dir, "dir", "", "an empty `directory` for the file and the logs; by default a temporary one, which goes when all was fine")
+	f.StringVar(&opts.dir, "dir", "", "an empty `directory` for the file and the logs; by default a temporary one, which stays until the next demo")
 	f.BoolVar(&opts.broken, "break", false, "leave the lock out")
 	f.BoolVar(&opts.chaos, "chaos", false, "kill and pause agents at random")
 	f.Uint64Var(&opts.seed, "seed", uint64(time.Now().UnixNano()), "what --chaos draws from")
@@ -97,10 +98,11 @@ func (o demoOptions) check() error {
 
 // demo starts everything, watches, ends everything, and gives the verdict.
 func demo(cmd *cobra.Command, opts demoOptions) error {
-	dir, err := demoDir(opts.dir)
+	dir, done, err := demoDir(opts.dir)
 	if err != nil {
 		return err
 	}
+	defer done()
 	out := cmd.OutOrStdout()
 	server, err := zkdev.Start(zkdev.Config{TickTime: demoSession / 10})
 	if err != nil {
@@ -135,21 +137,53 @@ func demo(cmd *cobra.Command, opts demoOptions) error {
 	if cmd.Context().Err() != nil {
 		fmt.Fprintln(out, "stopped; the file so far:")
 	}
-	if err := demoVerdict(context.WithoutCancel(cmd.Context()), out, c, sess, opts, dir); err != nil || opts.dir != "" {
-		return err
-	}
-	return os.RemoveAll(dir)
+	return demoVerdict(context.WithoutCancel(cmd.Context()), out, c, sess, opts, dir)
 }
 
-func demoDir(dir string) (string, error) {
-	if dir == "" {
-		return os.MkdirTemp("", "turnstile-demo-")
+// demoDir gives the demo's directory: the one that is wanted, or a temporary one, and then those
+// of earlier demos go. done is called when the demo has ended.
+func demoDir(wanted string) (dir string, done func(), err error) {
+	done = func() {}
+	if wanted != "" {
+		if dir, err = filepath.Abs(wanted); err != nil { // the agents run in it
+			return "", done, err
+		}
+		return dir, done, os.MkdirAll(dir, 0o755)
 	}
-	dir, err := filepath.Abs(dir) // the agents run in it
+	earlier, err := filepath.Glob(filepath.Join(os.TempDir(), demoDirs+"*"))
 	if err != nil {
-		return "", err
+		return "", done, err
 	}
-	return dir, os.MkdirAll(dir, 0o755)
+	for _, dir := range earlier {
+		if held := holdDir(dir); held != nil {
+			_ = os.RemoveAll(dir) // what stays is in nobody's way
+			held.Close()
+		}
+	}
+	if dir, err = os.MkdirTemp("", demoDirs); err != nil {
+		return "", done, err
+	}
+	if held := holdDir(dir); held != nil {
+		done = func() { held.Close() }
+	}
+	return dir, done, nil
+}
+
+const demoDirs = "turnstile-demo-"
+
+// holdDir keeps a directory of ours from other demos until it is closed; nil when another has it,
+// or it is not ours.
+func holdDir(dir string) *os.File {
+	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil
+	}
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil || int(st.Uid) != os.Getuid() || unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		f.Close()
+		return nil
+	}
+	return f
 }
 
 // demoConfig are the settings of the demo's agents: nothing of the user's own.
