@@ -23,7 +23,7 @@ type outcome struct {
 	sold   sync.Map            // tickets that somebody was told are sold
 	nSold  atomic.Int64
 	asked  atomic.Int64 // requests
-	silent atomic.Int64 // requests without an answer
+	silent atomic.Int64 // requests without an answer, or with a 503
 	stop   func(error)  // ends the round
 }
 
@@ -77,9 +77,9 @@ func (r *rush) judge(ctx context.Context, o *outcome, names []string, took time.
 	}
 	fmt.Fprintf(r.out, "%d of %d tickets sold, %sin %.1f s\n", len(payers), len(names), sold, took.Seconds())
 	fmt.Fprintf(r.out, "  %d customers: %d walked away, %d went home without\n", r.customers, left, o.empty.Load())
-	fmt.Fprintf(r.out, "  %d requests, %d of them without an answer", o.asked.Load(), o.silent.Load())
+	fmt.Fprintf(r.out, "  %d requests, %d of them without an answer, or with a 503", o.asked.Load(), o.silent.Load())
 	if r.troupe != nil {
-		fmt.Fprintf(r.out, " (their instance was killed or paused); %d instances killed, %d paused", f.kills, f.pauses)
+		fmt.Fprintf(r.out, " (an instance was killed or paused then); %d instances killed, %d paused", f.kills, f.pauses)
 	}
 	fmt.Fprintln(r.out)
 	r.histogram(o.waits)
